@@ -1,0 +1,65 @@
+"""Jobs: one method on one data set from one seed, and what becomes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmbench.data import Schedule
+
+
+@dataclass(frozen=True)
+class Job:
+    """Plain values that decide every number of a result; any worker can do it from them."""
+
+    method: str
+    dataset: str
+    seed: int
+    protocols: tuple[str, ...]
+    """Ids, e.g. "inter@1"."""
+    data_sha256: str
+    code_sha256: str
+    """Of the method's source, without its comments."""
+    schedule: Schedule
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters that differ from the method's defaults."""
+    quick: bool = False
+    """A first look: few samples, few epochs, one mask per condition. Never mixed with full results."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Of the metrics."""
+    plugin_files: tuple[str, ...] = ()
+    """Files given with --plugin, which a worker has to load again."""
+    device: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of everything above but the files' and the device's names."""
+        decisive = asdict(self)
+        for name in ("plugin_files", "device"):
+            del decisive[name]
+        text = json.dumps(decisive, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """The method as a table names it, e.g. "hrlf[depth=2] (quick)"."""
+        changes = ",".join(f"{name}={value}" for name, value in sorted(self.changed.items()))
+        return (
+            self.method + (f"[{changes}]" if changes else "") + (" (quick)" if self.quick else "")
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job left: its manifest and, if it finished, what it predicted."""
+
+    manifest: Mapping[str, Any]
+    """JSON values; `docs` of the layout: mmbench/store.py."""
+    predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """"ids" (N,), "targets" (N, L), and raw outputs float32 (N, n_out) by
+    "protocol/condition/mask seed", e.g. "inter/la/0"."""
