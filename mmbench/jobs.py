@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,15 @@ class Job:
     @property
     def key(self) -> str:
         """16 hex digits of everything above but the files' and the device's names."""
-        decisive = asdict(self)
-        for name in ("plugin_files", "device"):
-            del decisive[name]
+        return self._digest("plugin_files", "device")
+
+    @property
+    def config(self) -> str:
+        """The same without the seed: the rows of a table."""
+        return self._digest("plugin_files", "device", "seed")
+
+    def _digest(self, *without: str) -> str:
+        decisive = {name: value for name, value in asdict(self).items() if name not in without}
         text = json.dumps(decisive, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -63,3 +70,29 @@ class Outcome:
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
     """"ids" (N,), "targets" (N, L), and raw outputs float32 (N, n_out) by
     "protocol/condition/mask seed", e.g. "inter/la/0"."""
+
+
+SCHEMA = 1
+"""Version of the manifest's layout."""
+
+
+def begin_manifest(job: Job) -> dict[str, Any]:
+    """The part of a manifest that is known before anything is done: that of a failure."""
+    described = {k: v for k, v in asdict(job).items() if k not in ("plugin_files", "device")}
+    return {
+        "schema": SCHEMA,
+        "status": "failed",
+        "key": job.key,
+        "config": job.config,
+        "job": {"label": job.label, **described},
+    }
+
+
+def lost(job: Job, reason: str) -> Outcome:
+    """The outcome of a job whose worker died."""
+    return Outcome({**begin_manifest(job), "reason": reason, "finished": now()})
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -22,6 +22,14 @@ Terms = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Plateau:
+    """Multiplies a learning rate by `factor` when validation has not improved for `patience` epochs."""
+
+    factor: float = 0.1
+    patience: int = 20
+
+
+@dataclass(frozen=True)
 class Step:
     """One update: the gradient of a loss with respect to some parameters, by an Adam of its own."""
 
@@ -32,6 +40,8 @@ class Step:
     """The modules whose parameters move. All others are held constant."""
     learning_rate: float | None = None
     """None for the data set's."""
+    plateau: Plateau | None = None
+    """None for a constant learning rate."""
     after: Callable[[Any, Batch], None] | None = None
     """Called without gradient after the update, with the same outputs and batch: for memories."""
 
@@ -72,6 +82,7 @@ class Method(nn.Module):
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.sampler_settings: dict[str, Any] = {}
 
     @classmethod
     def supports(cls, spec: DataSpec) -> str | None:

@@ -110,7 +110,8 @@ def joined(subset: Sequence[str]) -> str:
 
 def n_hidden(rate: float | np.ndarray, n_valid: np.ndarray) -> np.ndarray:
     """How many of `n_valid` frames a rate hides: the nearest whole number, a half to the even one."""
-    return np.rint(np.multiply(rate, n_valid)).astype(np.int64)
+    # 0.7 * 45 is 31.499999999999996 in binary: a half has to be a half before it is rounded
+    return np.rint(np.round(np.multiply(rate, n_valid), 9)).astype(np.int64)
 
 
 def hide(valid: np.ndarray, priority: np.ndarray, rate: float | np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class Task(ABC):
     """What a data set asks for. `targets` are arrays of one split, `outputs` a method's raw outputs."""
 
     kind: ClassVar[str]
-    headline: ClassVar[str] = "f1"
+    headline: ClassVar[str]
     """Name of the metric that tables lead with."""
     labels: tuple[str, ...]
     """What is scored, one name for each column of the targets."""
@@ -72,6 +72,7 @@ class Regression(Task):
     high: float
     labels: tuple[str, ...] = ("sentiment",)
     kind: ClassVar[str] = "regression"
+    headline: ClassVar[str] = "f1"
 
     @property
     def n_out(self) -> int:
@@ -122,6 +123,7 @@ class MultiBinary(Task):
 
     labels: tuple[str, ...]
     kind: ClassVar[str] = "multi-binary"
+    headline: ClassVar[str] = "weighted_f1"
 
     @property
     def n_out(self) -> int:
@@ -169,6 +171,7 @@ class MultiClass(Task):
     classes: tuple[str, ...]
     labels: tuple[str, ...] = ("class",)
     kind: ClassVar[str] = "multi-class"
+    headline: ClassVar[str] = "weighted_f1"
 
     @property
     def n_out(self) -> int:

@@ -1,0 +1,120 @@
+"""What is registered, remembered between commands, so that listing it needs no import of torch.
+
+The catalogue is made anew when a plugin's distribution, or a file of mmbench or of a plugin, changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import mmbench
+from mmbench.errors import UsageError
+from mmbench.paths import cache_dir
+from mmbench.registry import Registry, discover, entry_points, unknown
+
+
+class Catalogue:
+    """Names, summaries and origins of everything registered, and what is broken."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.entries: list[dict[str, Any]] = content["entries"]
+        self.broken: list[dict[str, str]] = content["broken"]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The entries of one kind, by name."""
+        return [entry for entry in self.entries if entry["kind"] == kind]
+
+    def check(self, kind: str, name: str) -> None:
+        """UsageError if there is no such class, before anything heavy is imported."""
+        names = {entry["name"] for entry in self.of(kind)}
+        if name.partition("@")[0] not in names:
+            more = "".join(
+                f"; plugin {b['plugin']!r} ({b['distribution']}) is broken: {b['error']}"
+                for b in self.broken
+                if b["plugin"] == name
+            )
+            raise UsageError(unknown(kind, name, names, more))
+
+
+def catalogue() -> Catalogue:
+    """The catalogue of what is installed, from the cache where it still holds."""
+    fingerprint = _fingerprint()
+    path = cache_dir() / "catalogue.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["fingerprint"] == fingerprint:
+            return Catalogue(content)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or not ours: make it anew
+    content = {"fingerprint": fingerprint, **describe(discover())}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(content, file)
+        Path(file.name).replace(path)
+    except OSError:
+        pass  # a cache that cannot be written only costs time
+    return Catalogue(content)
+
+
+def describe(registry: Registry) -> dict[str, Any]:
+    """A registry as plain values."""
+    return {
+        "entries": [
+            {
+                "kind": kind,
+                "name": name,
+                "version": getattr(found.cls, "version", None),
+                "summary": getattr(found.cls, "summary", "") or getattr(found.cls, "title", ""),
+                "paper": getattr(found.cls, "paper", ""),
+                "plugin": found.source.name,
+                "distribution": found.source.distribution,
+            }
+            for kind, classes in registry.classes.items()
+            for name, found in sorted(classes.items())
+        ],
+        "broken": [
+            {"plugin": source.name, "distribution": source.distribution, "error": error}
+            for source, error in registry.broken.values()
+        ],
+    }
+
+
+def _fingerprint() -> str:
+    """Changes with every installed plugin, its version, its files, and mmbench's own files."""
+    digest = hashlib.sha256()
+    for source, _ in entry_points():
+        digest.update(repr(source).encode())
+        for file in _files(source.module):
+            digest.update(_stamp(file))
+    for file in sorted(Path(mmbench.__file__).parent.rglob("*.py")):
+        digest.update(_stamp(file))
+    return digest.hexdigest()
+
+
+def _files(module: str) -> Iterator[Path]:
+    """The files of a plugin's module, without importing it."""
+    try:
+        spec = find_spec(module.partition(":")[0])
+    except Exception:  # its parent package may raise anything
+        return
+    if spec is not None and spec.origin:
+        origin = Path(spec.origin)
+        yield from sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+
+
+def _stamp(file: Path) -> bytes:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return str(file).encode()
+    return f"{file} {status.st_size} {status.st_mtime_ns}".encode()

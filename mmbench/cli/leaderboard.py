@@ -1,0 +1,31 @@
+"""`mmbench leaderboard`: tables from a store, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mmbench.cli.options import STORE
+
+
+@click.command()
+@click.argument("dataset")
+@STORE
+@click.option("--format", "suffix", default="md", show_default=True, help="A reporter: md or csv.")
+def leaderboard(dataset: str, store: str, suffix: str) -> None:
+    """Print the leaderboard of DATASET from a store of results."""
+    from mmbench.catalogue import catalogue
+    from mmbench.errors import UsageError
+    from mmbench.leaderboard import Leaderboard
+    from mmbench.registry import discover, unknown
+    from mmbench.store import Store
+
+    catalogue().check("reporter", suffix)
+    results = Store(Path(store))
+    there = results.datasets()
+    # A twin's results stand under its own name; ask for "iemocap" and be told of "iemocap-twin".
+    if dataset not in there:
+        raise UsageError(f"{store}: {unknown('data set', dataset, there)}")
+    board = Leaderboard.from_manifests(dataset, results.manifests(dataset))
+    click.echo(discover().find("reporter", suffix)().render(board), nl=False)

@@ -1,0 +1,55 @@
+"""What several commands share: options, tables on screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STORE = click.option(
+    "--store",
+    type=click.Path(),
+    default="runs",
+    show_default=True,
+    help="Folder of results, one for each method, data set and seed.",
+)
+LEADERBOARDS = click.option(
+    "--leaderboards",
+    type=click.Path(),
+    default="leaderboards",
+    show_default=True,
+    help="Folder where tables are written.",
+)
+
+
+def names(text: str) -> list[str]:
+    """ "a,b" to ["a", "b"], each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def console() -> Console:
+    """Where people read: standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on screen."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)

@@ -1,0 +1,241 @@
+"""`mmbench run`: train, test under every condition, write leaderboards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from mmbench.executors import Executor
+    from mmbench.jobs import Job
+    from mmbench.registry import Registry
+    from mmbench.runner import Event
+    from mmbench.store import Store
+
+
+@click.command()
+@click.option("--method", "methods", required=True, help="Names, separated by commas, or 'all'.")
+@click.option("--dataset", "datasets", required=True, help="Names, separated by commas, or 'all'.")
+@click.option(
+    "--protocol", "protocols", default="inter,intra", show_default=True, help="Names, or 'all'."
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=None, help="How many training seeds.  [default: 5]"
+)
+@click.option("--quick", is_flag=True, help="A first look: few samples and epochs, one seed.")
+@STORE
+@LEADERBOARDS
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--jobs", type=click.IntRange(1), help="Jobs at a time.  [default: one per core]")
+@click.option("--executor", default="local", show_default=True, help="Where jobs run.")
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with plugins."
+)
+@click.option("--set", "settings", multiple=True, help="A hyper-parameter, e.g. hrlf.depth=2.")
+@click.option("--dry-run", is_flag=True, help="Show what would run.")
+def run(
+    methods: str,
+    datasets: str,
+    protocols: str,
+    seeds: int | None,
+    quick: bool,
+    store: str,
+    leaderboards: str,
+    device: str,
+    jobs: int | None,
+    executor: str,
+    plugins: tuple[str, ...],
+    settings: tuple[str, ...],
+    dry_run: bool,
+) -> int:
+    """Train methods, test them under every missing condition, and write leaderboards.
+
+    Results that the store already has are not trained again, so an interrupted run goes on.
+    """
+    wanted = {
+        "method": methods,
+        "dataset": datasets,
+        "protocol": protocols,
+        "executor": executor,
+    }
+    if not plugins:  # mistakes in names are told at once, before torch is imported
+        from mmbench.catalogue import catalogue
+
+        known = catalogue()
+        for kind, text in wanted.items():
+            for name in names(text):
+                if name != "all":
+                    known.check(kind, name)
+
+    from mmbench import datafile
+    from mmbench.leaderboard import write_leaderboard
+    from mmbench.registry import discover
+    from mmbench.runner import Grid, expand, outstanding, resolve
+    from mmbench.settings import parse
+    from mmbench.store import Store
+
+    registry = discover(plugins)
+    results = Store(Path(store))
+    results.check_writable()
+    check_folder(Path(leaderboards))
+    chosen = {kind: _chosen(registry, kind, text) for kind, text in wanted.items()}
+    if methods == "all" or datasets == "all":
+        console().print(f"{len(chosen['method'])} methods on {len(chosen['dataset'])} data sets")
+    changed = parse(settings, {name: registry.find("method", name) for name in chosen["method"]})
+
+    content = {}
+    for name in chosen["dataset"]:
+        cls, notice = resolve(registry, name)
+        if notice:
+            console().print(f"[bold yellow]synthetic:[/] {notice}")
+        if cls.name not in content:
+            with console().status(f"reading {cls.name} (a twin is made on first use)"):
+                content[cls.name] = datafile.obtain(cls())
+    grid = Grid(
+        methods=chosen["method"],
+        datasets=list(content),
+        protocols=[registry.find("protocol", name)().id for name in chosen["protocol"]],
+        seeds=range(seeds or (1 if quick else 5)),
+        changed=changed,
+        quick=quick,
+        device=_device(device),
+        plugin_files=tuple(str(Path(file).resolve()) for file in plugins),
+    )
+    every = expand(grid, registry, content)
+    content.clear()  # workers read their own
+    todo = outstanding(every, results)
+    if dry_run:
+        _show_plan(every, todo)
+        return 0
+    failures = _do(todo, len(every), registry.find("executor", executor)(jobs), results)
+    reporters = [found.cls() for _, found in sorted(registry.classes["reporter"].items())]
+    for name in grid.datasets:
+        for path in write_leaderboard(results, name, Path(leaderboards), reporters):
+            console().print(f"wrote {path}")
+    for job, reason in failures:
+        console().print(f"[bold red]failed:[/] {job.label} on {job.dataset}, seed {job.seed}: {reason}")
+    return 1 if failures else 0
+
+
+def _chosen(registry: Registry, kind: str, text: str) -> list[str]:
+    """The names asked for, each of which exists; "all" is every one that mmbench can make or has."""
+    if text != "all":
+        for name in names(text):
+            registry.find(kind, name)
+        return names(text)
+    known = registry.classes[kind]
+    # a twin stands in for its real data set, and need not be asked for twice
+    twins = {getattr(found.cls, "stand_in", None) for found in known.values()}
+    return sorted(name for name in known if name not in twins)
+
+
+def check_folder(folder: Path) -> None:
+    """UsageError if tables could not be written there, before hours are spent on them."""
+    from mmbench.errors import UsageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".mmbench-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"cannot write tables to {folder}: {error.strerror}; choose another --leaderboards"
+        ) from error
+
+
+def _device(name: str) -> str:
+    """The device to train on; UsageError if it is not there."""
+    import torch
+
+    from mmbench.errors import UsageError
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: {reason}; use auto, cpu, cuda or cuda:N") from error
+    return name
+
+
+def _show_plan(every: Sequence[Job], todo: Sequence[Job]) -> None:
+    """What would run, and what is there already."""
+    left = {job.key for job in todo}
+    rows = [
+        (job.label, job.dataset, str(job.seed), "to do" if job.key in left else "there", job.key)
+        for job in every
+    ]
+    show("plan", ("method", "data set", "seed", "state", "key"), rows)
+    console().print(f"{len(todo)} of {len(every)} jobs to do")
+
+
+def _do(
+    todo: Sequence[Job], total: int, executor: Executor, results: Store
+) -> list[tuple[Job, str]]:
+    """Runs the jobs under a progress bar; the failed ones."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from mmbench.runner import run as run_jobs
+
+    out = console()
+    if len(todo) < total:
+        out.print(f"{total - len(todo)} of {total} jobs are in {results.root} already")
+    if not todo:
+        return []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out) as progress:
+        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show)
+
+
+class _Bars:
+    """A bar for all jobs and one for each that runs."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total = progress, total
+        self.whole = progress.add_task(f"{total} jobs", total=float(total))
+        self.bars: dict[str, TaskID] = {}
+        self.shares: dict[str, float] = {}
+
+    def show(self, event: Event) -> None:
+        """Moves the bars; says in a line of its own that a job has ended."""
+        job = event.job
+        name = f"{job.label}, {job.dataset}, seed {job.seed}"
+        self.shares[job.key] = event.share
+        if event.doing in ("done", "failed"):
+            if job.key in self.bars:
+                self.progress.remove_task(self.bars.pop(job.key))
+            self.progress.console.print(
+                f"{name}: {event.doing}" + (f", {event.reason}" if event.reason else "")
+            )
+        else:
+            if job.key not in self.bars:
+                self.bars[job.key] = self.progress.add_task(name, total=1.0)
+            self.progress.update(
+                self.bars[job.key], completed=event.share, description=f"{name}: {event.doing}"
+            )
+        self.progress.update(self.whole, completed=sum(self.shares.values()))
+
+

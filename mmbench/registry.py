@@ -1,0 +1,209 @@
+"""Finds plugins, checks them, and traces each class to the distribution that it came from.
+
+One broken plugin never hurts the others: it is listed with its error, and only asking for it fails.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, distributions
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from mmbench import hookspecs
+from mmbench.errors import PluginError, UsageError
+
+GROUP = "mmbench"
+
+KINDS = {  # kind of class: the hook that registers it, and its base class
+    "dataset": ("mmbench_register_datasets", "Dataset"),
+    "protocol": ("mmbench_register_missingness", "MissingnessProtocol"),
+    "sampler": ("mmbench_register_missingness", "MissingnessSampler"),
+    "method": ("mmbench_register_methods", "Method"),
+    "metric": ("mmbench_register_metrics", "Metric"),
+    "executor": ("mmbench_register_executors", "Executor"),
+    "reporter": ("mmbench_register_reporters", "Reporter"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A plugin: a module, and where it came from."""
+
+    name: str
+    module: str
+    """Dotted name, or the path of a file given with --plugin."""
+    distribution: str
+    """E.g. "mmbench 0.1.0", or "file"."""
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} ({self.distribution})"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A class that a plugin registered."""
+
+    cls: type[Any]
+    source: Source
+
+
+@dataclass
+class Registry:
+    """Every registered class by kind and name, and every plugin that failed, with its error."""
+
+    classes: dict[str, dict[str, Registered]] = field(
+        default_factory=lambda: {kind: {} for kind in KINDS}
+    )
+    sources: list[Source] = field(default_factory=list)
+    broken: dict[str, tuple[Source, str]] = field(default_factory=dict)
+
+    def find(self, kind: str, name: str) -> type[Any]:
+        """The class called `name` ("inter@1" asks for that version); UsageError if there is none."""
+        plain, _, version = name.partition("@")
+        known = self.classes[kind]
+        if plain not in known:
+            raise UsageError(unknown(kind, plain, known, self._why_absent(plain)))
+        cls = known[plain].cls
+        if version and str(cls.version) != version:
+            raise UsageError(
+                f"{kind} {plain!r} is here in version {cls.version}, not {version!r}; "
+                f"ask for {plain}@{cls.version}"
+            )
+        return cls
+
+    def _why_absent(self, name: str) -> str:
+        if name in self.broken:
+            source, error = self.broken[name]
+            return f"; {source} is broken: {error}"
+        return ""
+
+    def add(self, source: Source, load: Callable[[], ModuleType]) -> None:
+        """Imports and registers one plugin; whatever goes wrong is kept in `broken`."""
+        try:
+            module = load()
+            found = list(_registrations(module, source))
+            for kind, cls in found:
+                if cls.name in self.classes[kind]:
+                    other = self.classes[kind][cls.name].source
+                    raise PluginError(
+                        f"{kind} {cls.name!r} is already registered by {other}; rename one of them"
+                    )
+        except Exception as error:  # a plugin may raise anything, and must not hurt the others
+            text = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            self.broken[source.name] = (source, text)
+            return
+        self.sources.append(source)
+        for kind, cls in found:
+            self.classes[kind][cls.name] = Registered(cls, source)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], more: str = "") -> str:
+    """The message for a name that nobody has: with the nearest one, and all there are."""
+    names = sorted(known)
+    near = get_close_matches(name, names, 1, 0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}{more}{hint} Known: {', '.join(names) or 'none'}"
+
+
+def entry_points() -> Iterator[tuple[Source, EntryPoint]]:
+    """Every entry point of group "mmbench", less those of $MMBENCH_DISABLE_PLUGINS (a,b,...)."""
+    disabled = os.environ.get("MMBENCH_DISABLE_PLUGINS", "").split(",")
+    seen = set()
+    for distribution in distributions():
+        identity = f"{distribution.metadata['Name']} {distribution.version}"
+        for entry in distribution.entry_points:
+            # an editable install and its source tree may both show the same distribution
+            if entry.group == GROUP and entry.name not in disabled:
+                source = Source(entry.name, entry.value, identity)
+                if source not in seen:
+                    seen.add(source)
+                    yield source, entry
+
+
+def discover(files: Sequence[str | Path] = ()) -> Registry:
+    """All installed plugins, and the bare `files`; a file that is broken is an error at once."""
+    registry = Registry()
+    owners: dict[str, Source] = {}
+    for source, entry in entry_points():
+        if source.name in owners:
+            registry.broken[f"{source.name} ({source.distribution})"] = (
+                source,
+                f"entry point {source.name!r} is declared twice, by {owners[source.name].distribution} "
+                f"and by {source.distribution}; the first one is used, rename the other",
+            )
+            continue
+        owners[source.name] = source
+        registry.add(source, entry.load)
+    for file in files:
+        path = Path(file).resolve()
+        source = Source(path.stem, str(path), "file")
+        if not path.is_file():
+            raise UsageError(f"--plugin {file}: there is no such file")
+        registry.add(source, lambda path=path: _import_file(path))  # type: ignore[misc]
+        if source.name in registry.broken and registry.broken[source.name][0] == source:
+            raise PluginError(f"{path.name}: {registry.broken[source.name][1]}")
+    return registry
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"mmbench_file_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path.name} is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _registrations(module: ModuleType, source: Source) -> Iterator[tuple[str, type[Any]]]:
+    """Calls each hook of one plugin by itself, so that every class is traced to it."""
+    manager = pluggy.PluginManager("mmbench")
+    manager.add_hookspecs(hookspecs)
+    known = {hook for hook, _ in KINDS.values()}
+    for name, _ in inspect.getmembers(module, inspect.isfunction):
+        if manager.parse_hookimpl_opts(module, name) is not None and name not in known:
+            raise PluginError(unknown("hook", name, known))
+    manager.register(module, source.name)  # pluggy checks the arguments
+    count = 0
+    for hook in sorted(known):
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            returned = implementation.function()
+            for cls in returned if isinstance(returned, Iterable) else [returned]:
+                count += 1
+                yield _kind_of(cls, hook), cls
+    if not count:
+        raise PluginError(
+            f"{module.__name__} registers nothing; decorate a function with @mmbench.hookimpl and "
+            f"call it one of: {', '.join(sorted(known))}"
+        )
+
+
+def _kind_of(cls: object, hook: str) -> str:
+    import mmbench
+
+    bases = {kind: getattr(mmbench, base) for kind, (h, base) in KINDS.items() if h == hook}
+    expected = " or ".join(f"mmbench.{base.__name__}" for base in bases.values())
+    if not isinstance(cls, type):
+        raise PluginError(f"{hook} returned {cls!r}, which is not a class; return the class itself")
+    for kind, base in bases.items():
+        if issubclass(cls, base):
+            if not isinstance(getattr(cls, "name", None), str):
+                raise PluginError(
+                    f'{cls.__name__} needs a class attribute `name`, e.g. name = "my-{kind}"'
+                )
+            if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+                raise PluginError(f"{cls.__name__} must define {', '.join(missing)}")
+            return kind
+    raise PluginError(f"{hook} returned {cls.__name__}, which is not a subclass of {expected}")

@@ -1,0 +1,238 @@
+"""Does one job, in whatever process it is given to: data, method, training, evaluation, outcome."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import platform
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmbench import datafile
+from mmbench.batching import Split
+from mmbench.data import SPLITS, Data, DataSpec, Samples
+from mmbench.errors import MmbenchError
+from mmbench.evaluation import evaluate
+from mmbench.jobs import Job, Outcome, begin_manifest, now
+from mmbench.metrics import Metric, floor
+from mmbench.registry import Registry, discover
+from mmbench.settings import hyperparameters
+from mmbench.streams import seed_of
+from mmbench.training import Diverged, train
+
+QUICK_SAMPLES = 512
+QUICK_EPOCHS = 2
+
+
+class NotSupported(Exception):
+    """The method says that it does not apply to the data, and why."""
+
+
+def do(job: Job, report: Callable[[float, str], None]) -> Outcome:
+    """The job's outcome; a failure is an outcome too, with its reason.
+
+    One thread: products this small are not worth sharing, and sums do not depend on the machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    manifest = begin_manifest(job)
+    try:
+        outcome = _finish(job, manifest, report)
+    except Exception as error:  # whatever a method raises is a row of the table, not the end of the run
+        known = isinstance(error, (MmbenchError, Diverged, NotSupported, FloatingPointError))
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        manifest["reason"] = " ".join(reason.split()) or type(error).__name__
+        manifest["traceback"] = traceback.format_exc()
+        outcome = Outcome(manifest)
+    finally:
+        torch.set_num_threads(threads)
+    manifest["finished"] = now()
+    return outcome
+
+
+def _finish(job: Job, manifest: dict[str, Any], report: Callable[[float, str], None]) -> Outcome:
+    registry = discover(job.plugin_files)
+    cls = registry.find("method", job.method)
+    data = _data(job.dataset, job.plugin_files)
+    if data.sha256 != job.data_sha256:
+        raise MmbenchError(f"the data of {job.dataset} changed since this run was planned")
+    spec = spec_of(data, job)
+    manifest["data"] = {
+        "name": data.name,
+        "synthetic": data.synthetic,
+        "sha256": data.sha256,
+        "source": dict(data.source),
+        "modalities": {m: asdict(shape) for m, shape in spec.modalities.items()},
+        "splits": {name: len(data.splits[name]) for name in SPLITS},
+    }
+    manifest["method"] = {
+        "summary": cls.summary,
+        "paper": cls.paper,
+        "deviations": list(cls.deviations),
+        "privileges": list(cls.privileges),
+    }
+    if reason := cls.supports(spec):
+        raise NotSupported(f"not applicable: {reason}")
+
+    device = torch.device(job.device)
+    splits = {name: Split(limited(data, name, job), device) for name in SPLITS}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_of(job.seed, "init"))
+        method = cls(spec, **job.changed).to(device)
+    sampler = registry.find("sampler", cls.sampler)(**method.sampler_settings)
+    defaults = {name: p.default for name, p in hyperparameters(cls).items()}
+    manifest["job"] |= {"hyperparameters": {**defaults, **job.changed}, "sampler": sampler.id}
+
+    started = time.perf_counter()
+    logs = train(
+        method,
+        splits["train"],
+        splits["valid"],
+        sampler,
+        job.seed,
+        lambda share, doing: report(0.9 * share, doing),
+    )
+    trained = time.perf_counter()
+    metrics = metrics_for(registry, spec)
+    protocols = [registry.find("protocol", name)() for name in job.protocols]
+    evaluation = evaluate(
+        method,
+        splits["test"],
+        protocols,
+        metrics,
+        quick=job.quick,
+        report=lambda share, doing: report(0.9 + 0.1 * share, doing),
+    )
+    tested = time.perf_counter()
+    test = splits["test"].samples
+    manifest |= {
+        "status": "finished",
+        "protocols": evaluation.protocols,
+        "metrics": {metric.name: metric.describe() for metric in metrics},
+        "headline": spec.task.headline,
+        "labels": list(spec.task.labels),
+        "floor": floor(spec.task, metrics, test.targets),
+        "scores": evaluation.scores,
+        "averages": evaluation.averages,
+        "training": [
+            {"epochs": len(log.history), **asdict(log)} for log in logs
+        ],
+        "parameters": {
+            "deployed": count(method.deployed()),
+            "total": count([method]),
+            "modules": {name: count([child]) for name, child in method.named_children()},
+        },
+        "seconds": {"train": trained - started, "evaluate": tested - trained},
+        "peak_memory_mib": peak_memory_mib(device),
+        "environment": environment(job.device),
+    }
+    return Outcome(
+        manifest, {"ids": _names(test), "targets": test.targets, **evaluation.predictions}
+    )
+
+
+def spec_of(data: Data, job: Job) -> DataSpec:
+    """What the method is told; a quick job has fewer samples and epochs."""
+    n_train = len(limited(data, "train", job))
+    return DataSpec(data.name, data.modalities(), data.task, job.schedule, n_train)
+
+
+def limited(data: Data, split: str, job: Job) -> Samples:
+    """A split; of training and validation only the first few for a quick job. Never less of the test."""
+    samples = data.splits[split]
+    return samples.take(QUICK_SAMPLES) if job.quick and split != "test" else samples
+
+
+def metrics_for(registry: Registry, spec: DataSpec) -> list[Metric]:
+    """Every registered metric that can judge the task, by name."""
+    found = [entry.cls for entry in registry.classes["metric"].values()]
+    return [cls() for cls in sorted(found, key=lambda c: c.name) if isinstance(spec.task, cls.tasks)]
+
+
+def count(modules: Sequence[nn.Module]) -> int:
+    """Parameters of some modules, none twice."""
+    return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory that this process, or its part of the GPU, has held, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, and the git commit where mmbench runs from a checkout."""
+    versions = {}
+    for package in ("mmbench", "torch", "numpy", "h5py", "scikit-learn", "scipy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    return {**versions, "python": platform.python_version(), "device": f"{device} ({gpu})", **_git()}
+
+
+@lru_cache(maxsize=1)
+def _git() -> dict[str, Any]:
+    """Commit and whether it was altered; empty where mmbench is not in a checkout of its own."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).resolve().parent
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        if not git("ls-files", "work.py"):
+            return {}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except OSError:  # git is not installed
+        return {}
+
+
+def code_sha256(cls: type[Any]) -> str:
+    """Of the source of a class's module, or of its package's modules, without comments and docstrings."""
+    file = Path(inspect.getfile(cls))
+    files = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+    digest = hashlib.sha256()
+    for path in files:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a bare string: a docstring."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+@lru_cache(maxsize=1)
+def _data(name: str, plugin_files: tuple[str, ...]) -> Data:
+    return datafile.obtain(discover(plugin_files).find("dataset", name)())
+
+
+def _names(samples: Samples) -> np.ndarray:
+    return np.array(samples.ids)

@@ -1,0 +1,88 @@
+"""HRLF's equations, one function each.
+
+Letters: B samples, M modalities, d embedding size, k = d/2, scales i = 1, 2, 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from mmbench_methods.hrlf.network import Factorisation, View
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean norm of a - b over the last axis; 1e-12 keeps its gradient finite at 0."""
+    return (a - b).square().sum(-1).add(1e-12).sqrt()
+
+
+def factorisation(
+    factorise: Factorisation, view: View, *, stop_gradient: bool = False
+) -> tuple[Tensor, Tensor]:
+    """L_trans = L_trans^self + L_trans^cross, and L_recon; their sum is L_FRF.
+
+    Section "Fine-grained Representation Factorization": the mean over the M pairs of one modality plus
+    the mean over the M^2 - M pairs of two, and the mean over all M^2 pairs, each over the batch.
+    """
+    if view.sentiment is None or view.specific is None:
+        raise ValueError("there is nothing to translate without factorisation")
+    modality, sentiment = view.modality, view.sentiment  # Z (B, M, d), Q (B, M, k)
+    translated = factorise.translate(sentiment, view.specific)  # Zbar (B, M, M, d)
+    reconstructed = factorise.reconstruct(translated)  # Qbar (B, M, M, k)
+    if stop_gradient:
+        modality, sentiment = modality.detach(), sentiment.detach()
+    # Entry (a, b) of either translates to modality b, and is compared with what b really has.
+    translation = distance(translated, modality[:, None]).mean(0)  # (M, M)
+    reconstruction = distance(reconstructed, sentiment[:, None]).mean(0)  # (M, M)
+    same = translation.diagonal()  # (M,)
+    n = len(same)
+    cross = (translation.sum() - same.sum()) / (n * n - n)
+    return same.mean() + cross, reconstruction.mean()
+
+
+def mutual_information(
+    statistics: Iterable[nn.Module],
+    teacher: Sequence[Tensor],
+    student: Sequence[Tensor],
+    rng: torch.Generator,
+) -> Tensor:
+    """L_HMI = -sum_i MI(E^t_i, E^s_i), with the Jensen-Shannon bound of Deep InfoMax, eq. 4.
+
+    MI(x, y) = E_joint[-sp(-T(x, y))] + E_marginals[-sp(T(x, y))], sp = softplus. Samples of the
+    marginals pair each teacher row with another sample's student row.
+    """
+    size = len(teacher[0])
+    if size < 2:
+        return teacher[0].new_zeros(())  # nothing to pair with
+    shift = torch.randint(1, size, (), generator=rng, device=rng.device)
+    other = (torch.arange(size, device=rng.device) + shift) % size  # (B,), no fixed point
+    loss = teacher[0].new_zeros(())
+    for score, x, y in zip(statistics, teacher, student, strict=True):
+        together = score(torch.cat([x, y], -1))  # (B, 1)
+        apart = score(torch.cat([x, y[other]], -1))  # (B, 1)
+        loss = loss + softplus(-together).mean() + softplus(apart).mean()
+    return loss
+
+
+def adversarial(
+    discriminators: Iterable[nn.Module],
+    teacher: Sequence[Tensor],
+    student: Sequence[Tensor],
+    *,
+    saturating: bool = True,
+) -> Tensor:
+    """L_HAL = sum_i log(1 - D_i(E^s_i)) + log D_i(E^t_i), mean over the batch, D = sigmoid of a logit.
+
+    The student minimises it, the discriminators maximise it. Not saturating, the first term becomes
+    -log D_i(E^s_i): the same direction for the student, with a gradient where it is plainly told apart.
+    """
+    loss = teacher[0].new_zeros(())
+    for logit, real, made in zip(discriminators, teacher, student, strict=True):
+        fooled = logit(made)  # (B, 1)
+        # log(1 - sigmoid(z)) = -sp(z) and log sigmoid(z) = -sp(-z)
+        loss = loss + (-softplus(fooled) if saturating else softplus(-fooled)).mean()
+        loss = loss - softplus(-logit(real)).mean()
+    return loss

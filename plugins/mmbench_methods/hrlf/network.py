@@ -1,0 +1,131 @@
+"""HRLF's network, the same for teacher and student (section "Methodology", figure 2).
+
+Letters: B samples, T[m] frames, M modalities, d embedding size, k = d/2, scales i = 1, 2, 3.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmbench.batching import Batch
+from mmbench.data import DataSpec
+from mmbench.nn import FrontEnd, mlp
+
+Scales = Literal["concat", "sum"]
+
+
+class View(NamedTuple):
+    """What a network makes of a batch."""
+
+    modality: Tensor
+    """Z (B, M, d): each modality's last element."""
+    sentiment: Tensor | None
+    """Q (B, M, k): sentiment-relevant; None without factorisation."""
+    specific: Tensor | None
+    """U (B, M, k): modality-specific; None without factorisation."""
+    joint: Tensor
+    """H~ (B, M d): the fully-connected layers' output."""
+    scales: tuple[Tensor, Tensor, Tensor]
+    """E_1 of (H, H~), E_2 of (I_1, I_3), E_3 = I_2."""
+    logits: Tensor
+    """(B, n_out)."""
+
+
+class Factorisation(nn.Module):
+    """FRF: two encoders per modality and one decoder for all pairs."""
+
+    def __init__(self, modalities: int, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        self.sentiment = nn.ModuleList(mlp(width, width, half) for _ in range(modalities))  # E^S
+        self.specific = nn.ModuleList(mlp(width, width, half) for _ in range(modalities))  # E^M
+        self.decoder = mlp(2 * half, width, width)  # D_r
+
+    def forward(self, modality: Tensor) -> tuple[Tensor, Tensor]:
+        """Z (B, M, d) to Q and U, each (B, M, k)."""
+        return _each(self.sentiment, modality), _each(self.specific, modality)
+
+    def translate(self, sentiment: Tensor, specific: Tensor) -> Tensor:
+        """Every pair's Zbar_ab = D_r(Q_a, U_b): (B, M, k) twice to (B, M, M, d), a before b."""
+        modalities = sentiment.shape[1]
+        a = sentiment[:, :, None].expand(-1, -1, modalities, -1)  # (B, M, M, k)
+        b = specific[:, None].expand(-1, modalities, -1, -1)  # (B, M, M, k)
+        return self.decoder(torch.cat([a, b], -1))
+
+    def reconstruct(self, translated: Tensor) -> Tensor:
+        """Every pair's Qbar_ba = E^S_a(Zbar_ba): (B, M, M, d), b before a, to (B, M, M, k)."""
+        return torch.stack(
+            [encoder(translated[:, :, a]) for a, encoder in enumerate(self.sentiment)], 2
+        )
+
+
+class Network(nn.Module):
+    """Front end, factorisation, hourglass of fully-connected layers, head."""
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        width: int,
+        depth: int,
+        head: Literal["linear", "mlp"],
+        scales: Scales,
+        frf: bool,
+    ) -> None:
+        super().__init__()
+        self.scales = scales
+        self.front = FrontEnd(spec, width, depth)
+        full = len(spec.modalities) * width
+        self.factorise = Factorisation(len(spec.modalities), width) if frf else None
+        self.layers = nn.ModuleList(
+            nn.Linear(wide, narrow)
+            for wide, narrow in (
+                (full, 2 * width),
+                (2 * width, width),
+                (width, 2 * width),
+                (2 * width, full),
+            )
+        )
+        self.dropout = nn.Dropout(spec.schedule.output_dropout)
+        self.head = mlp(full, spec.task.n_out) if head == "linear" else mlp(full, width, spec.task.n_out)
+
+    def forward(self, batch: Batch) -> View:
+        """Everything that the losses and the prediction need."""
+        modality = self.front(batch)  # (B, M, d)
+        if self.factorise is None:
+            sentiment = specific = None
+            whole = modality.flatten(1)  # H (B, M d)
+        else:
+            sentiment, specific = self.factorise(modality)
+            whole = torch.cat([sentiment, specific], -1).flatten(1)
+        first, second, third, fourth = self.layers
+        i_1 = first(whole).relu()  # (B, 2 d)
+        i_2 = second(i_1).relu()  # (B, d)
+        i_3 = third(i_2).relu()  # (B, 2 d)
+        joint = fourth(i_3)  # (B, M d)
+        return View(
+            modality,
+            sentiment,
+            specific,
+            joint,
+            (self._merge(whole, joint), self._merge(i_1, i_3), i_2),
+            self.head(self.dropout(joint)),
+        )
+
+    def _merge(self, before: Tensor, after: Tensor) -> Tensor:
+        return torch.cat([before, after], -1) if self.scales == "concat" else before + after
+
+
+def scale_widths(full: int, width: int, scales: Scales) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The declared widths of E_1, E_2, E_3 and the real ones, which concatenation doubles for two."""
+    declared = (full, 2 * width, width)
+    factor = 2 if scales == "concat" else 1
+    return declared, (factor * full, factor * 2 * width, width)
+
+
+def _each(encoders: nn.ModuleList, modality: Tensor) -> Tensor:
+    """Applies each modality's own encoder: (B, M, d) to (B, M, k)."""
+    return torch.stack([encoder(modality[:, m]) for m, encoder in enumerate(encoders)], 1)
