@@ -109,7 +109,9 @@ def _files(module: str) -> Iterator[Path]:
         return
     if spec is not None and spec.origin:
         origin = Path(spec.origin)
-        yield from sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+        yield from (
+            sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+        )
 
 
 def _stamp(file: Path) -> bytes:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.metadata import EntryPoint, distributions
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -100,7 +99,9 @@ class Registry:
                         f"{kind} {cls.name!r} is already registered by {other}; rename one of them"
                     )
         except Exception as error:  # a plugin may raise anything, and must not hurt the others
-            text = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            text = (
+                str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            )
             self.broken[source.name] = (source, text)
             return
         self.sources.append(source)

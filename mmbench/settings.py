@@ -62,7 +62,9 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise UsageError(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {value!r}")
+        raise UsageError(
+            f"{where}: expected one of {', '.join(map(repr, arguments))}, got {value!r}"
+        )
     options: Sequence[Any] = arguments if origin in (typing.Union, types.UnionType) else [hint]
     for option in options:
         if option is float and type(value) in (int, str):
@@ -73,4 +75,6 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
         if option in (object, typing.Any) or type(value) is option:
             return value
     expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise UsageError(f"{where}: expected {expected}, got {value!r}, which is {type(value).__name__}")
+    raise UsageError(
+        f"{where}: expected {expected}, got {value!r}, which is {type(value).__name__}"
+    )

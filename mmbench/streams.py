@@ -20,7 +20,7 @@ def stream(*names: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed_of(*names)))
 
 
-def torch_stream(*names: object, device: str = "cpu") -> "torch.Generator":  # noqa: F821, UP037 - torch is imported late
+def torch_stream(*names: object, device: str = "cpu") -> "torch.Generator":  # noqa: F821 - torch is imported late
     """A fresh torch generator on `device`, at the start of the stream called `names`."""
     import torch
 

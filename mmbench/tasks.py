@@ -8,6 +8,7 @@ torch is imported where it is first needed: data sets and the command line use t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -81,7 +82,7 @@ class Regression(Task):
 
     def check(self, targets: np.ndarray) -> np.ndarray:
         """Float32 (N, 1), finite and inside [low, high]."""
-        scores = np.asarray(targets, dtype=np.float32).reshape(len(targets), -1)
+        scores = _columns(np.asarray(targets, dtype=np.float32))
         if scores.shape[1] != 1:
             raise DataError(f"expected one score per sample, got {scores.shape[1]}")
         if not np.isfinite(scores).all():
@@ -151,7 +152,7 @@ class MultiBinary(Task):
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """The larger logit of each pair; a tie is a no."""
-        return outputs.reshape(len(outputs), -1, 2).argmax(-1)
+        return outputs.reshape(len(outputs), len(self.labels), 2).argmax(-1)
 
     def constants(self, targets: np.ndarray) -> Iterator[np.ndarray]:
         """Never, and always."""
@@ -180,7 +181,7 @@ class MultiClass(Task):
 
     def check(self, targets: np.ndarray) -> np.ndarray:
         """Int64 (N, 1) in 0 ... K-1."""
-        values = np.asarray(targets).reshape(len(targets), -1)
+        values = _columns(np.asarray(targets))
         if values.shape[1] != 1 or not np.isin(values, np.arange(len(self.classes))).all():
             raise DataError(
                 f"expected one class number in 0 ... {len(self.classes) - 1} per sample"
@@ -210,6 +211,11 @@ class MultiClass(Task):
         """The log-probabilities of the classes, each count smoothed by one half."""
         counts = np.bincount(targets[:, 0], minlength=len(self.classes)) + 0.5
         return np.log(counts / counts.sum())
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    """(N,) or (N, 1, ...) as (N, columns), of no samples too."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _kl(teacher: Tensor, student: Tensor) -> Tensor:

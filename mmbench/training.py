@@ -120,11 +120,11 @@ class _StageLoop:
                     outputs, batch, self.rng, last=update is self.updates[-1], clip=schedule.clip
                 )
                 for name, value in terms.items():
+                    if not value.isfinite():
+                        where = f"{self.stage.name}, epoch {number}, sample {at.start}"
+                        raise Diverged(f"{where}: loss term {name} is {float(value.detach())}")
                     sums[name] += value.detach() * (len(rows) / len(order))
         entry = {"epoch": number, "loss": {name: float(value) for name, value in sums.items()}}
-        for name, value in entry["loss"].items():  # type: ignore[attr-defined]
-            if not math.isfinite(value):
-                raise Diverged(f"{self.stage.name}, epoch {number}: loss term {name} is {value}")
         entry["valid"] = loss = self._validate()
         if not math.isfinite(loss):
             raise Diverged(f"{self.stage.name}, epoch {number}: the validation loss is {loss}")
@@ -160,7 +160,9 @@ class _StageLoop:
                     cut = None if masks is None else {m: k[at] for m, k in masks.items()}
                     batch = self.valid_split.batch(at, cut)
                     targets = self.valid_split.targets[at]
-                    loss += float(self.method.spec.task.loss(predict(batch), targets)) * len(targets)
+                    loss += float(self.method.spec.task.loss(predict(batch), targets)) * len(
+                        targets
+                    )
                     count += len(targets)
         return loss / count
 
@@ -212,9 +214,7 @@ def _total(terms: Terms) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def predict(
-    method: Method, split: Split, masks: dict[str, np.ndarray] | None = None
-) -> np.ndarray:
+def predict(method: Method, split: Split, masks: dict[str, np.ndarray] | None = None) -> np.ndarray:
     """Outputs float32 (N, n_out) of a trained method for a whole split."""
     method.eval()
     with torch.no_grad():

@@ -52,7 +52,9 @@ def do(job: Job, report: Callable[[float, str], None]) -> Outcome:
     manifest = begin_manifest(job)
     try:
         outcome = _finish(job, manifest, report)
-    except Exception as error:  # whatever a method raises is a row of the table, not the end of the run
+    except (
+        Exception
+    ) as error:  # whatever a method raises is a row of the table, not the end of the run
         known = isinstance(error, (MmbenchError, Diverged, NotSupported, FloatingPointError))
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         manifest["reason"] = " ".join(reason.split()) or type(error).__name__
@@ -128,9 +130,7 @@ def _finish(job: Job, manifest: dict[str, Any], report: Callable[[float, str], N
         "floor": floor(spec.task, metrics, test.targets),
         "scores": evaluation.scores,
         "averages": evaluation.averages,
-        "training": [
-            {"epochs": len(log.history), **asdict(log)} for log in logs
-        ],
+        "training": [{"epochs": len(log.history), **asdict(log)} for log in logs],
         "parameters": {
             "deployed": count(method.deployed()),
             "total": count([method]),
@@ -160,7 +160,9 @@ def limited(data: Data, split: str, job: Job) -> Samples:
 def metrics_for(registry: Registry, spec: DataSpec) -> list[Metric]:
     """Every registered metric that can judge the task, by name."""
     found = [entry.cls for entry in registry.classes["metric"].values()]
-    return [cls() for cls in sorted(found, key=lambda c: c.name) if isinstance(spec.task, cls.tasks)]
+    return [
+        cls() for cls in sorted(found, key=lambda c: c.name) if isinstance(spec.task, cls.tasks)
+    ]
 
 
 def count(modules: Sequence[nn.Module]) -> int:
@@ -185,7 +187,12 @@ def environment(device: str) -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "unknown"
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    return {**versions, "python": platform.python_version(), "device": f"{device} ({gpu})", **_git()}
+    return {
+        **versions,
+        "python": platform.python_version(),
+        "device": f"{device} ({gpu})",
+        **_git(),
+    }
 
 
 @lru_cache(maxsize=1)

@@ -26,7 +26,11 @@ def list_data() -> None:
         dataset = found.cls()
         here = "here" if datafile.is_there(dataset) else "made on first use"
         if not dataset.synthetic and here != "here":
-            here = f"not imported; {dataset.stand_in} stands in" if dataset.stand_in else "not imported"
+            here = (
+                f"not imported; {dataset.stand_in} stands in"
+                if dataset.stand_in
+                else "not imported"
+            )
         rows.append((name, "synthetic" if dataset.synthetic else "real", here, dataset.summary))
     show("data sets", ("name", "kind", "state", "what it is"), rows)
 

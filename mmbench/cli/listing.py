@@ -19,7 +19,10 @@ def listing(what: str | None) -> None:
     for plural in KINDS:
         if what in (None, plural):
             rows = [
-                (entry["name"] + (f"@{entry['version']}" if entry["version"] else ""), entry["summary"])
+                (
+                    entry["name"] + (f"@{entry['version']}" if entry["version"] else ""),
+                    entry["summary"],
+                )
                 for entry in known.of(plural[:-1])
             ]
             show(plural, ("name", "what it is"), rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show
+from mmbench.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -65,6 +66,9 @@ def run(
         "protocol": protocols,
         "executor": executor,
     }
+    for option, text in wanted.items():
+        if not names(text):
+            raise UsageError(f"--{option} is empty; expected names, separated by commas, or 'all'")
     if not plugins:  # mistakes in names are told at once, before torch is imported
         from mmbench.catalogue import catalogue
 
@@ -120,7 +124,9 @@ def run(
         for path in write_leaderboard(results, name, Path(leaderboards), reporters):
             console().print(f"wrote {path}")
     for job, reason in failures:
-        console().print(f"[bold red]failed:[/] {job.label} on {job.dataset}, seed {job.seed}: {reason}")
+        console().print(
+            f"[bold red]failed:[/] {job.label} on {job.dataset}, seed {job.seed}: {reason}"
+        )
     return 1 if failures else 0
 
 
@@ -138,8 +144,6 @@ def _chosen(registry: Registry, kind: str, text: str) -> list[str]:
 
 def check_folder(folder: Path) -> None:
     """UsageError if tables could not be written there, before hours are spent on them."""
-    from mmbench.errors import UsageError
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".mmbench-probe"
@@ -154,8 +158,6 @@ def check_folder(folder: Path) -> None:
 def _device(name: str) -> str:
     """The device to train on; UsageError if it is not there."""
     import torch
-
-    from mmbench.errors import UsageError
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -237,5 +239,3 @@ class _Bars:
                 self.bars[job.key], completed=event.share, description=f"{name}: {event.doing}"
             )
         self.progress.update(self.whole, completed=sum(self.shares.values()))
-
-

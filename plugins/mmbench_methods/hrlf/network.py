@@ -90,7 +90,9 @@ class Network(nn.Module):
             )
         )
         self.dropout = nn.Dropout(spec.schedule.output_dropout)
-        self.head = mlp(full, spec.task.n_out) if head == "linear" else mlp(full, width, spec.task.n_out)
+        self.head = (
+            mlp(full, spec.task.n_out) if head == "linear" else mlp(full, width, spec.task.n_out)
+        )
 
     def forward(self, batch: Batch) -> View:
         """Everything that the losses and the prediction need."""

@@ -1,0 +1,177 @@
+"""The store: a folder of results, each one whole or not there at all.
+
+    <root>/<dataset>/<method>/seed-<n>-<key>/manifest.json     what was done and what it scored
+                                             predictions.h5    what was predicted, sample by sample
+
+A manifest has `schema`, `status` ("finished" or "failed"), `key` (of everything that decides the
+numbers), `config` (the same without the seed), `job`, `data`, `method`, `protocols`, `metrics`, `floor`,
+`scores`, `averages`, `training`, `parameters`, `seconds`, `environment` and `predictions_sha256`; a
+failure has `reason` and `traceback` instead of what it did not reach.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mmbench.errors import DataError, UsageError
+from mmbench.jobs import Job, Outcome
+
+MANIFEST, PREDICTIONS = "manifest.json", "predictions.h5"
+UNFINISHED = ".unfinished-"
+
+
+class Store:
+    """Results below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check_writable(self) -> None:
+        """Creates the folder; UsageError if results could not be written there.
+
+        Also sweeps away what writers that were killed have left.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for left in self.root.glob(f"{UNFINISHED}*"):
+                if not _is_alive(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(self._unfinished())
+        except OSError as error:
+            raise UsageError(
+                f"cannot write results to {self.root}: {error.strerror}; choose another --store"
+            ) from error
+
+    def folder(self, job: Mapping[str, Any], key: str) -> Path:
+        """Where the result of a job stands."""
+        for name in (job["dataset"], job["method"], key):
+            if not re.fullmatch(r"[\w][\w.+-]*", name):
+                raise UsageError(f"{name!r} cannot be the name of a folder; use letters, digits, - _ .")
+        return self.root / job["dataset"] / job["method"] / f"seed-{int(job['seed'])}-{key}"
+
+    def finished(self, job: Job) -> bool:
+        """Whether there is a finished result of this very job."""
+        folder = self.folder(vars(job), job.key)
+        manifest = _read(folder / MANIFEST)
+        return (
+            manifest is not None
+            and manifest.get("status") == "finished"
+            and (folder / PREDICTIONS).is_file()
+        )
+
+    def save(self, outcome: Outcome) -> Path:
+        """Files an outcome; a crash at any moment leaves the old state or the new one."""
+        manifest = dict(outcome.manifest)
+        target = self.folder(manifest["job"], manifest["key"])
+        temporary = self._unfinished()
+        try:
+            if outcome.predictions:
+                predictions = temporary / PREDICTIONS
+                _write_predictions(predictions, outcome.predictions)
+                manifest["predictions_sha256"] = _sha256(predictions)
+            text = json.dumps(manifest, indent=1, allow_nan=False)
+            (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
+            for file in temporary.iterdir():
+                _flush(file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                # An earlier failure, or damage. A folder cannot be replaced at once: a crash between
+                # these two lines leaves no result, and the job is done again.
+                target.rename(self._unfinished() / "before")
+            temporary.rename(target)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    def datasets(self) -> list[str]:
+        """Names of the data sets that there are results of."""
+        return sorted({manifest["job"]["dataset"] for manifest in self.manifests()})
+
+    def manifests(self, dataset: str | None = None) -> list[dict[str, Any]]:
+        """All manifests, or those of one data set, in an order that does not depend on the disk."""
+        return [m for _, m in self._all(dataset) if m is not None]
+
+    def damaged(self) -> list[Path]:
+        """Manifests that cannot be read."""
+        return [path for path, manifest in self._all(None) if manifest is None]
+
+    def predictions(self, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays of a result, as in `Outcome`; DataError if the file was altered."""
+        path = self.folder(manifest["job"], manifest["key"]) / PREDICTIONS
+        try:
+            if _sha256(path) != manifest["predictions_sha256"]:
+                raise DataError(f"{path}: altered since it was written; delete its folder, run again")
+            arrays: dict[str, np.ndarray] = {}
+
+            def take(name: str, node: object) -> None:
+                if isinstance(node, h5py.Dataset):
+                    arrays[name] = node.asstr()[:] if name == "ids" else node[:]
+
+            with h5py.File(path, "r") as file:
+                file.visititems(take)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror or error}") from error
+        return arrays
+
+    def _all(self, dataset: str | None) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+        for path in sorted(self.root.glob(f"{dataset or '*'}/*/seed-*/{MANIFEST}")):
+            yield path, _read(path)
+
+    def _unfinished(self) -> Path:
+        """A folder of this process, beside the results and never read as one."""
+        return Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{os.getpid()}-", dir=self.root))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A manifest; None if there is none or it is damaged."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return manifest if isinstance(manifest["job"]["dataset"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_predictions(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            if array.dtype.kind == "U":
+                file.create_dataset(name, data=array.tolist(), dtype=h5py.string_dtype())
+            else:
+                file[name] = array
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Has the disk keep a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_alive(left: Path) -> bool:
+    """Whether the process that an unfinished folder names is still there."""
+    pid = left.name.removeprefix(UNFINISHED).split("-")[0]
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True

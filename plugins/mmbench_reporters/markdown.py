@@ -1,0 +1,181 @@
+"""The leaderboard as people read it: the paper's tables, and below them what the numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+import mmbench
+from mmbench.leaderboard import Row, Section
+
+MARK = "↓"
+
+
+class Markdown(mmbench.Reporter):
+    """Tables in the layout of HRLF's tables 1 and 2, with floors and provenance."""
+
+    name = "md"
+    summary = "the paper's tables with floors, spreads and how to read them"
+    suffix = ".md"
+
+    def render(self, leaderboard: mmbench.Leaderboard) -> str:
+        """GitHub Markdown."""
+        blocks = [f"# {leaderboard.dataset}"]
+        if leaderboard.synthetic:
+            blocks.append(
+                "> **Synthetic data.** A made-up twin with the shapes, sizes and label shares of a real "
+                "data set. These scores say nothing about real data, and compare with no paper."
+            )
+        for section in leaderboard.sections:
+            blocks += _section(section)
+        if leaderboard.unfinished:
+            blocks.append("## Not finished")
+            blocks.append(_table(["Method", "Reason"], _reasons(leaderboard.unfinished)))
+        return "\n\n".join(blocks) + "\n"
+
+
+def _section(section: Section) -> Iterator[str]:
+    data = section.facts["data"]
+    sizes = " / ".join(f"{data['splits'][split]}" for split in ("train", "valid", "test"))
+    shapes = ", ".join(f"{m} {s['length']} x {s['width']}" for m, s in data["modalities"].items())
+    yield f"## Data {data['sha256'][:12]}"
+    yield f"{sizes} samples in train / valid / test; frames x features: {shapes}."
+    for protocol, described in section.facts["protocols"].items():
+        for metric, about in section.facts["metrics"].items():
+            if about["in_tables"]:
+                unit = f" ({about['unit']})" if about["unit"] else ""
+                yield f"### {described['id']}: {about['title']}{unit}"
+                yield _scores(section, protocol, metric)
+    yield f"{MARK} below the floor: a constant prediction does better. **Bold**: best of its column."
+    yield "### Cost and privileges"
+    yield _costs(section)
+    yield "### How to read this"
+    yield "\n".join(f"- {line}" for line in _explanations(section))
+
+
+def _scores(section: Section, protocol: str, metric: str) -> str:
+    """One protocol and metric: a line for each method and label, floors last."""
+    facts = section.facts
+    labels: Sequence[str] = facts["labels"]
+    columns = section.columns(protocol)
+    cells = section.cells
+    chosen = cells[(cells["protocol"] == protocol) & (cells["metric"] == metric)]
+    found = {(c["method"], c["label"], c["column"]): c for c in chosen.to_dict("records")}
+    about = facts["metrics"][metric]
+    lines = []
+    for row in section.rows:
+        for label in labels:
+            line = [found[row.label, label, name] for name, _ in columns]
+            below = all(cell["below_floor"] for cell in line)
+            name = row.label + (f" {MARK}" if below else "")
+            texts = [_cell(cell, about) for cell in line]
+            lines.append([name if label == labels[0] or below else "", label, row.seeds, *texts])
+    for label in labels:
+        floor = _number(facts["floor"][metric][label], about)
+        lines.append(
+            ["*floor*" if label == labels[0] else "", label, "", *[floor for _ in columns]]
+        )
+    header = ["Method", "Label", "Seeds", *(title for _, title in columns)]
+    if len(labels) == 1:
+        del header[1]
+        lines = [[line[0], *line[2:]] for line in lines]
+    return _table(header, lines)
+
+
+def _cell(cell: Mapping[Any, Any], about: Mapping[str, Any]) -> str:
+    text = _number(cell["mean"], about)
+    if cell["spread"] == cell["spread"]:  # NaN where there is one seed
+        text += f" ± {_number(cell['spread'], about)}"
+    if cell["best"]:
+        text = f"**{text}**"
+    return text + (f" {MARK}" if cell["below_floor"] else "")
+
+
+def _number(value: float, about: Mapping[str, Any]) -> str:
+    return f"{100 * value:.2f}" if about["unit"] == "%" else f"{value:.3f}"
+
+
+def _costs(section: Section) -> str:
+    lines = []
+    for row in section.rows:
+        first = row.finished[0]
+        seconds = sum(m["seconds"]["train"] for m in row.finished) / row.seeds
+        size = first["parameters"]
+        lines.append(
+            [
+                row.label,
+                f"{size['deployed']:,}",
+                f"{size['total']:,}",
+                f"{seconds:.1f}",
+                "; ".join(first["method"]["privileges"]) or "none",
+            ]
+        )
+    return _table(
+        ["Method", "Parameters to predict", "to train", "Seconds to train a seed", "Privileges"], lines
+    )
+
+
+def _explanations(section: Section) -> Iterator[str]:
+    facts = section.facts
+    for described in facts["protocols"].values():
+        yield f"{described['average']} of {described['id']} = {described['average_formula']}."
+    for about in facts["metrics"].values():
+        if about["in_tables"]:
+            better = "higher" if about["higher_is_better"] else "lower"
+            yield f"{about['title']} ({about['id']}): {about['formula']}; {better} is better."
+    yield "The CSV beside this file has every other metric, too."
+    yield (
+        "Floor: the best that any constant prediction scores on the test split, known only in "
+        "hindsight. The method `constant` has to choose its constant on the training split."
+    )
+    yield (
+        "mean ± standard deviation over training seeds, each first averaged over the mask seeds. One "
+        "checkpoint per seed, chosen on the validation split, stands for all columns."
+    )
+    for described in facts["protocols"].values():
+        yield (
+            f"Masks of {described['id']}: {described['mask_seeds']} per condition, "
+            f"SHA-256 {described['sha256'][:12]}."
+        )
+        for condition in described["conditions"]:
+            rates = described["effective_rate"][condition["name"]]
+            nominal = {m: condition["rate"] if m in condition["observed"] else 1.0 for m in rates}
+            if any(abs(rates[m] - nominal[m]) > 0.005 for m in rates):
+                real = ", ".join(f"{m} {rate:.3f}" for m, rate in rates.items())
+                yield f"{condition['title']} really hides: {real} (whole frames cannot be split)."
+    versions = facts["environment"]
+    made = ", ".join(f"{name} {versions[name]}" for name in ("mmbench", "torch") if name in versions)
+    yield f"Made by {made}."
+    for row in section.rows:
+        for manifest in row.failed:
+            yield f"{row.label}, seed {manifest['job']['seed']}, failed: {_escape(manifest['reason'])}"
+        if row.superseded:
+            yield f"{row.label}: {row.superseded} older results, of other code or settings, are left out."
+        count = len(row.finished[0]["method"]["deviations"])
+        if count:
+            yield (
+                f"{row.label} decides {count} points that its paper leaves open or states otherwise; "
+                "its module lists them."
+            )
+
+
+def _reasons(rows: Sequence[Row]) -> list[list[str]]:
+    return [[row.label, manifest["reason"]] for row in rows for manifest in row.failed[:1]]
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    escaped = [[_escape(str(cell)) for cell in line] for line in lines]
+    align = ["left" if name in ("Method", "Label", "Reason", "Privileges") else "right" for name in header]
+    return tabulate(escaped, list(header), "github", disable_numparse=True, colalign=align)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+@mmbench.hookimpl
+def mmbench_register_reporters() -> type[mmbench.Reporter]:
+    """Markdown."""
+    return Markdown

@@ -1,0 +1,77 @@
+"""plugins/mmbench_executors/local.py: jobs in processes, and processes that die."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from mmbench.data import Schedule
+from mmbench.jobs import Job, Outcome
+from mmbench_executors.local import Local
+
+
+def job(seed: int) -> Job:
+    return Job("m", "d", seed, ("inter@1",), "0", "0", Schedule())
+
+
+def square(job, report):
+    report(0.5, "half way")
+    return Outcome({"pid": os.getpid(), "square": job.seed**2})
+
+
+def die_on_one(job, report):
+    if job.seed == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome({"square": job.seed**2})
+
+
+def sleep(job, report):
+    report(0.0, str(os.getpid()))
+    time.sleep(60)
+    return Outcome({})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_is_done_once_and_reports(workers):
+    told = []
+    jobs = [job(seed) for seed in range(4)]
+    done = list(Local(workers).run(jobs, square, lambda *words: told.append(words)))
+    assert {j.seed: outcome.manifest["square"] for j, outcome in done} == {0: 0, 1: 1, 2: 4, 3: 9}
+    assert sorted(told) == sorted((j.key, 0.5, "half way") for j in jobs)
+    here = {outcome.manifest["pid"] == os.getpid() for _, outcome in done}
+    assert here == {workers == 1}
+
+
+def test_a_killed_process_loses_its_own_job_only():
+    jobs = [job(seed) for seed in range(3)]
+    done = {j.seed: o.manifest for j, o in Local(2).run(jobs, die_on_one, lambda *words: None)}
+    assert done[1]["status"] == "failed"
+    assert done[1]["reason"] == "its process ended with exit code -9"
+    assert done[0]["square"] == 0 and done[2]["square"] == 4
+
+
+def test_stopping_leaves_no_process_behind():
+    pids = []
+
+    def report(key, share, doing):
+        pids.append(int(doing))
+        if len(pids) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Local(2).run([job(0), job(1)], sleep, report))
+    for _ in range(50):
+        alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}") and not _zombie(pid)]
+        if not alive:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still running: {alive}")
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True

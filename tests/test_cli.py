@@ -1,0 +1,151 @@
+"""mmbench/cli: what people type, what they are told, and how it ends."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mmbench.cli import main
+
+
+@pytest.fixture
+def mmbench(tmp_path, monkeypatch, capsys):
+    """Runs the command line in an empty folder; gives (exit status, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+def test_list_shows_every_kind(mmbench):
+    status, out, _ = mmbench("list")
+    assert status == 0
+    for name in (
+        "hrlf",
+        "late-fusion",
+        "constant",
+        "iemocap-twin",
+        "inter@1",
+        "intra@1",
+        "msm@1",
+        "mae@1",
+    ):
+        assert name in out
+
+
+def test_list_plugins_names_distributions(mmbench):
+    status, out, _ = mmbench("list", "plugins")
+    assert status == 0 and re.search(r"hrlf +mmbench \d.* method hrlf", out)
+
+
+def test_listing_does_not_import_torch(tmp_path):
+    code = "import sys, mmbench.cli as c\ntry: c.main(['list'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    for _ in range(2):  # the first one may have to make the catalogue
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_answers_at_once(tmp_path):
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "mmbench", "--help"],
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+        )
+        times.append(time.perf_counter() - started)
+    bare = time.perf_counter()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    bare = time.perf_counter() - bare
+    assert min(times) < 0.3 + bare
+
+
+RUN = ("run", "--method", "constant", "--dataset", "mosi", "--quick")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("run", "--method", "hrfl", "--dataset", "mosi"),
+            "unknown method 'hrfl'; did you mean 'hrlf'?",
+        ),
+        (
+            ("run", "--method", "hrlf", "--dataset", "mossi"),
+            "unknown dataset 'mossi'; did you mean 'mosi'?",
+        ),
+        ((*RUN, "--protocol", "intre"), "unknown protocol 'intre'; did you mean 'inter'?"),
+        ((*RUN, "--protocol", "inter@9"), "version 1, not '9'"),
+        ((*RUN, "--executor", "lokal"), "unknown executor 'lokal'; did you mean 'local'?"),
+        ((*RUN, "--set", "constant.depth=2"), "unknown setting of constant 'depth'"),
+        ((*RUN, "--set", "hrlf.depth=2"), "unknown method in this run 'hrlf'"),
+        ((*RUN, "--set", "depth"), "expected METHOD.NAME=VALUE"),
+        (
+            ("run", "--method", "hrlf", "--dataset", "mosi", "--set", "hrlf.depth=x"),
+            "expected int, got 'x'",
+        ),
+        ((*RUN, "--device", "gpu"), "--device gpu"),
+        ((*RUN, "--plugin", "nothing.py"), "there is no such file"),
+        ((*RUN, "--seeds", "0"), "0 is not in the range"),
+        ((*RUN, "--seeds", "many"), "'many' is not a valid integer"),
+        (("run", "--dataset", "mosi"), "Missing option '--method'"),
+        (("run", "--method", "", "--dataset", "mosi"), "--method is empty"),
+        (("fly",), "No such command 'fly'"),
+        (("list", "method"), "is not one of"),
+        (("leaderboard", "mosi"), "unknown data set 'mosi'"),
+        (("leaderboard", "mosi", "--format", "mad"), "unknown reporter 'mad'"),
+        (("data", "check", "mossi"), "did you mean 'mosi'"),
+        (("data", "import", "mosi", "nothing.pkl"), "nothing.pkl"),
+        (("data", "import", "mosi-twin", "nothing.pkl"), "made by mmbench and cannot be imported"),
+        (("protocol", "show", "intr", "--dataset", "mosi"), "unknown protocol 'intr'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_message(mmbench, words, message):
+    status, _, err = mmbench(*words)
+    assert status == 2
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", ["--store", "--leaderboards"])
+def test_a_folder_that_cannot_be_written_is_told_before_training(mmbench, tmp_path, option):
+    (tmp_path / "file").write_text("in the way")
+    status, out, err = mmbench(*RUN, option, "file/below")
+    assert status == 2 and "file/below" in err
+    assert not (tmp_path / "runs" / "mosi-twin").exists()
+
+
+def test_debug_shows_the_traceback(mmbench):
+    status, _, err = mmbench("--debug", "data", "check", "mossi")
+    assert status == 2 and "Traceback" in err
+
+
+def test_dry_run_trains_nothing(mmbench, tmp_path):
+    status, out, _ = mmbench(*RUN, "--seeds", "2", "--dry-run")
+    assert status == 0 and "2 of 2 jobs to do" in out
+    assert not list(tmp_path.glob("runs/*/*")) and not list(tmp_path.glob("leaderboards/*"))
+    assert "synthetic" in out  # a twin stands in, and every surface says so
+
+
+def test_data_list_tells_what_is_here(mmbench):
+    status, out, _ = mmbench("data", "list")
+    assert status == 0 and re.search(r"mosi +real +not imported; mosi-twin stands in", out)
+
+
+def test_protocol_show_gives_effective_rates(mmbench):
+    status, out, _ = mmbench("protocol", "show", "intra", "--dataset", "mosi")
+    assert status == 0 and re.search(r"1\.0 +p=1\.0 +1\.0000 +1\.0000 +1\.0000", out)
+    assert "intra@1 on mosi-twin" in out and "SHA-256" in out
