@@ -32,6 +32,28 @@ def positional_encoding(length: int, width: int) -> Tensor:
     return waves[:, :width].float()
 
 
+class Dropout(nn.Module):
+    """Drops each element with a probability near `p`, and scales the others up to keep the mean.
+
+    One random byte decides on an element, eight bytes come from one draw: several times as fast on a
+    CPU as `nn.Dropout`, whose random numbers cost more than the products beside them. The probability
+    is rounded to a 256th.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * p)  # of 256 values of a byte
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same in evaluation."""
+        if not self.training or not self.dropped:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        noise = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
+        keep = (noise >= self.dropped).to(x.dtype)
+        return x * keep.mul_(256 / (256 - self.dropped))
+
+
 class TemporalConvolution(nn.Module):
     """A convolution over time of kernel 3 and padding 1, (B, T, D) to (B, T, d).
 
@@ -59,7 +81,7 @@ class TransformerLayer(nn.Module):
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.project = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.feed_norm = nn.LayerNorm(width)
         self.feed = mlp(width, 4 * width, width)
 
@@ -103,7 +125,7 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         if width % heads:
             raise ValueError(f"an embedding of {width} cannot be split among {heads} heads")
-        self.input_dropout = nn.Dropout(input_dropout)
+        self.input_dropout = Dropout(input_dropout)
         self.convolution = TemporalConvolution(width_in, width)
         self.register_buffer("positions", positional_encoding(length, width), persistent=False)
         self.layers = nn.ModuleList(
@@ -153,9 +175,25 @@ class FrontEnd(nn.Module):
         return torch.stack(encoded, 1)
 
 
+def linear(width_in: int, width_out: int, *, relu: bool = False) -> nn.Linear:
+    """A linear layer that starts so that what passes keeps its size, `relu` if a ReLU follows.
+
+    He et al., Delving Deep into Rectifiers, 2015, eq. 10. By torch's own start each layer with ReLU
+    leaves a sixth of the variance: after an encoder and an hourglass nothing of the input is left in the
+    output, and any loss on an inner representation drowns the task's.
+    """
+    layer = nn.Linear(width_in, width_out)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if relu else "linear")
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers of these widths with ReLU between."""
+    last = len(widths) - 2
     layers: list[nn.Module] = []
-    for width_in, width_out in pairwise(widths):
-        layers += [nn.Linear(width_in, width_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    for number, (width_in, width_out) in enumerate(pairwise(widths)):
+        layers.append(linear(width_in, width_out, relu=number < last))
+        if number < last:
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)

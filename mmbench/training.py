@@ -222,4 +222,4 @@ def predict(method: Method, split: Split, masks: dict[str, np.ndarray] | None = 
             method(split.batch(at, None if masks is None else {m: k[at] for m, k in masks.items()}))
             for at in in_order(len(split), EVALUATION_BATCH)
         ]
-    return torch.cat(parts).float().cpu().numpy()
+    return torch.cat(parts).detach().float().cpu().numpy()  # a view of a parameter keeps its grad

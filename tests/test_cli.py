@@ -87,7 +87,7 @@ RUN = ("run", "--method", "constant", "--dataset", "mosi", "--quick")
             ("run", "--method", "hrlf", "--dataset", "mossi"),
             "unknown dataset 'mossi'; did you mean 'mosi'?",
         ),
-        ((*RUN, "--protocol", "intre"), "unknown protocol 'intre'; did you mean 'inter'?"),
+        ((*RUN, "--protocol", "iner"), "unknown protocol 'iner'; did you mean 'inter'?"),
         ((*RUN, "--protocol", "inter@9"), "version 1, not '9'"),
         ((*RUN, "--executor", "lokal"), "unknown executor 'lokal'; did you mean 'local'?"),
         ((*RUN, "--set", "constant.depth=2"), "unknown setting of constant 'depth'"),

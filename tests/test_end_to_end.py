@@ -97,7 +97,7 @@ def folder(tmp_path, monkeypatch):
 
 def run(*words: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(["run", "--plugin", "small.py", "--dataset", "small", *words])
+        main(["run", "--plugin", "small.py", "--dataset", "small", "--jobs", "1", *words])
     return int(ended.value.code or 0)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.nn import SequenceEncoder, TemporalConvolution, last_valid, mlp, positional_encoding
+from mmbench.nn import Dropout, SequenceEncoder, linear, TemporalConvolution, last_valid, mlp, positional_encoding
 
 
 def test_last_valid_reads_either_side_of_padding():
@@ -95,3 +95,44 @@ def test_heads_must_divide_the_width():
 def test_mlp_has_relu_between_and_none_at_the_end():
     assert [type(layer) for layer in mlp(3, 4, 2)] == [nn.Linear, nn.ReLU, nn.Linear]
     assert [type(layer) for layer in mlp(3, 2)] == [nn.Linear]
+
+
+def test_a_signal_keeps_its_size_through_many_layers():
+    torch.manual_seed(0)
+    x = torch.randn(512, 256)
+    for _ in range(10):
+        x = linear(256, 256, relu=True)(x).relu()
+    assert 0.5 < x.square().mean() < 2  # the layer doubles the second moment, ReLU halves it
+    assert 0.8 < linear(256, 256)(torch.randn(512, 256)).var() < 1.25
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop = Dropout(0.25)
+    y = drop(torch.ones(1000, 1001))
+    assert y.unique().tolist() == [0.0, pytest.approx(256 / 192)]
+    share = (y == 0).float().mean().item()
+    assert share == pytest.approx(64 / 256, abs=5 * math.sqrt(0.25 * 0.75 / 1e6))
+    # each element by itself: rows, columns and neighbours agree with the share as often as chance has it
+    dropped = (y == 0).float()
+    assert (dropped[:, 1:] * dropped[:, :-1]).mean().item() == pytest.approx(0.0625, abs=2e-3)
+    for lag in range(1, 9):  # bytes of one word, too
+        flat = dropped.flatten()
+        assert (flat[lag:] * flat[:-lag]).mean().item() == pytest.approx(0.0625, abs=2e-3)
+
+
+def test_dropout_rests_in_evaluation_and_passes_gradients_where_it_keeps():
+    drop = Dropout(0.5)
+    x = torch.ones(64, requires_grad=True)
+    y = drop(x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(gradient, y.detach())
+    assert drop.eval()(x) is x and Dropout(0.0)(x) is x
+
+
+def test_dropout_is_the_global_streams_and_differs_from_call_to_call():
+    drop, x = Dropout(0.5), torch.ones(100)
+    torch.manual_seed(1)
+    first, second = drop(x), drop(x)
+    torch.manual_seed(1)
+    assert torch.equal(drop(x), first) and not torch.equal(first, second)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mmbench
-from mmbench.nn import FrontEnd, mlp
+from mmbench.nn import Dropout, FrontEnd, mlp
 
 
 class LateFusion(mmbench.Method):
@@ -23,7 +23,7 @@ class LateFusion(mmbench.Method):
         super().__init__(spec)
         self.front = FrontEnd(spec, width, depth)
         self.absent = nn.Parameter(torch.zeros(len(spec.modalities), width))
-        self.dropout = nn.Dropout(spec.schedule.output_dropout)
+        self.dropout = Dropout(spec.schedule.output_dropout)
         self.head = mlp(width * len(spec.modalities), width, spec.task.n_out)
 
     def represent(self, batch: mmbench.Batch) -> Tensor:

@@ -70,6 +70,9 @@ class HRLF(mmbench.Method):
         "4 pre-norm Transformer layers, feed-forward 4d, no causal mask; depth, dropouts and clipping are "
         "MulT's, from which the declared hyper-parameters come.",
         "E^S, E^M and D_r have one hidden layer of width d. The head is one linear layer (switch `head`).",
+        "Linear layers start by He et al. 2015. The text names no start; from torch's own the teacher "
+        "stays at the constant predictor on real MOSI, for the task's gradient fades in the chain and "
+        "L_FRF, left alone, makes every Z the same.",
         "IEMOCAP is one model with two logits for each of four emotions.",
         "Selection is by the lowest validation task loss: complete data for the teacher, the mean over "
         "all available sets with frames missing by msm@1 for the student.",

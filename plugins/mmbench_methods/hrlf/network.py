@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
-from mmbench.nn import FrontEnd, mlp
+from mmbench.nn import Dropout, FrontEnd, linear, mlp
 
 Scales = Literal["concat", "sum"]
 
@@ -81,15 +81,14 @@ class Network(nn.Module):
         full = len(spec.modalities) * width
         self.factorise = Factorisation(len(spec.modalities), width) if frf else None
         self.layers = nn.ModuleList(
-            nn.Linear(wide, narrow)
-            for wide, narrow in (
-                (full, 2 * width),
-                (2 * width, width),
-                (width, 2 * width),
-                (2 * width, full),
-            )
+            [
+                linear(full, 2 * width, relu=True),
+                linear(2 * width, width, relu=True),
+                linear(width, 2 * width, relu=True),
+                linear(2 * width, full),
+            ]
         )
-        self.dropout = nn.Dropout(spec.schedule.output_dropout)
+        self.dropout = Dropout(spec.schedule.output_dropout)
         self.head = (
             mlp(full, spec.task.n_out) if head == "linear" else mlp(full, width, spec.task.n_out)
         )
