@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -91,9 +92,9 @@ class Split:
     ) -> Batch:
         """The same with targets and index and, if `paired`, the complete samples."""
         index = torch.from_numpy(rows).to(self.device)
-        extra = {"targets": self.targets[index], "index": index, "epoch": epoch}
-        complete = replace(self.batch(rows), **extra) if paired else None
-        return replace(self.batch(rows, masks), complete=complete, **extra)
+        known = partial(replace, targets=self.targets[index], index=index, epoch=epoch)
+        complete = known(self.batch(rows)) if paired else None
+        return known(self.batch(rows, masks), complete=complete)
 
 
 def conceal(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -74,7 +73,8 @@ def describe(registry: Registry) -> dict[str, Any]:
                 "kind": kind,
                 "name": name,
                 "version": getattr(found.cls, "version", None),
-                "summary": getattr(found.cls, "summary", "") or getattr(found.cls, "title", ""),
+                "summary": getattr(found.cls, "summary", None)
+                or f"{found.cls.title}: {found.cls.formula}",
                 "paper": getattr(found.cls, "paper", ""),
                 "plugin": found.source.name,
                 "distribution": found.source.distribution,
@@ -116,7 +116,7 @@ def _files(module: str) -> Iterator[Path]:
 
 def _stamp(file: Path) -> bytes:
     try:
-        status = os.stat(file)
+        status = file.stat()
     except OSError:
         return str(file).encode()
     return f"{file} {status.st_size} {status.st_mtime_ns}".encode()

@@ -1,12 +1,12 @@
-"""Data sets on disk: one documented HDF5 file each, with a checksum of its content.
+"""Data sets on disk: one HDF5 file each, with a checksum of its content.
 
-    attributes  format = "mmbench-dataset", format_version = 1, name, task (JSON), synthetic,
-                source (JSON), modalities (JSON list, in order), sha256
-    train/, valid/, test/
-        features/<modality>  float32 (N, T, D), padding is zero
-        valid/<modality>     bool (N, T), False for padding
-        targets              float32 (N, 1) or int64 (N, L)
-        ids                  UTF-8 strings (N,)
+attributes  format = "mmbench-dataset", format_version = 1, name, task (JSON), synthetic,
+            source (JSON), modalities (JSON list, in order), sha256
+train/, valid/, test/
+    features/<modality>  float32 (N, T, D), finite, padding is zero
+    valid/<modality>     bool (N, T), False for padding
+    targets              float32 (N, 1) or int64 (N, L)
+    ids                  UTF-8 strings (N,), unique
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +37,7 @@ def path_of(dataset: Dataset) -> Path:
 
 
 def is_there(dataset: Dataset) -> bool:
-    """Whether it has been made or imported."""
+    """Whether it has been made or imported; its file is not opened."""
     return path_of(dataset).is_file()
 
 
@@ -49,50 +49,102 @@ def obtain(dataset: Dataset) -> Data:
     path = path_of(dataset)
     if path.is_file():
         try:
-            return read(path)
+            data = read(path)
+            if (data.name, data.task) != (dataset.name, dataset.task):
+                raise DataError(
+                    f"{path}: holds {data.name!r}, expected {dataset.name!r}; delete it"
+                )
+            return data
         except DataError as error:
             if not dataset.synthetic:
                 raise DataError(
-                    f"{error}; import it again: mmbench data import {dataset.name} FILE"
+                    f"{error}; then: mmbench data import {dataset.name} FILE"
                 ) from error
     made = dataset.make()
     if made is None:
         raise DataError(
-            f"{dataset.name} has not been imported; mmbench data import {dataset.name} FILE"
+            f"data set {dataset.name!r} has not been imported; "
+            f"import it: mmbench data import {dataset.name} FILE"
         )
+    check(made)
     return write(made, path)
 
 
-def store_import(
-    dataset: Dataset, paths: Sequence[Path]
-) -> tuple[Data, list[Notice]]:
+def store_import(dataset: Dataset, paths: Sequence[Path]) -> tuple[Data, list[Notice]]:
     """Reads foreign files and keeps what they hold; on any error the cache stays as it was."""
     data, notices = dataset.read(paths)
+    check(data)
     return write(data, path_of(dataset)), notices
+
+
+def check(data: Data) -> None:
+    """DataError, naming split and modality, where a data set is not what `Data` promises."""
+    for split in SPLITS:
+        if split not in data.splits:
+            raise DataError(f"data set {data.name!r}: there is no split {split!r}")
+        samples, shapes = data.splits[split], data.modalities()
+        where, n = f"data set {data.name!r}, split {split!r}", len(samples.ids)
+        if not n or len(set(samples.ids)) != n:
+            raise DataError(f"{where}: expected at least one sample, and ids that are unique")
+        if not list(shapes) == list(samples.features) == list(samples.valid):
+            raise DataError(f"{where}: expected features and valid of {', '.join(shapes)}")
+        for m, shape in shapes.items():
+            x, valid, expected = (
+                samples.features[m],
+                samples.valid[m],
+                (n, shape.length, shape.width),
+            )
+            if x.dtype != np.float32 or x.shape != expected:
+                raise DataError(
+                    f"{where}: features of {m!r} must be float32 {expected}, got {x.dtype} {x.shape}"
+                )
+            if valid.dtype != np.bool_ or valid.shape != expected[:2]:
+                raise DataError(
+                    f"{where}: valid of {m!r} must be bool {expected[:2]}, "
+                    f"got {valid.dtype} {valid.shape}"
+                )
+            if not np.isfinite([x.min(initial=0), x.max(initial=0)]).all():  # copies nothing
+                raise DataError(f"{where}: features of {m!r} must be finite")
+            if (x.any(-1) & ~valid).any():
+                raise DataError(f"{where}: features of {m!r} must be zero where valid is False")
+        try:
+            targets = data.task.check(samples.targets)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        got, expected_targets = samples.targets, (n, *targets.shape[1:])
+        if got.dtype != targets.dtype or got.shape != expected_targets:
+            raise DataError(
+                f"{where}: targets must be {targets.dtype} {expected_targets}, "
+                f"got {got.dtype} {got.shape}"
+            )
 
 
 def write(data: Data, path: Path) -> Data:
     """Writes a file, whole or not at all; returns the data with its checksum."""
     data = replace(data, sha256=content_hash(data))
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(
-            format=FORMAT,
-            format_version=FORMAT_VERSION,
-            name=data.name,
-            task=json.dumps(data.task.to_dict()),
-            synthetic=data.synthetic,
-            source=json.dumps(dict(data.source)),
-            modalities=json.dumps(list(data.modalities())),
-            sha256=data.sha256,
-        )
-        for split in SPLITS:
-            samples = data.splits[split]
-            group = file.create_group(split)
-            for m, x in samples.features.items():
-                group[f"features/{m}"] = x
-                group[f"valid/{m}"] = samples.valid[m]
-            group["targets"] = samples.targets
-            group.create_dataset("ids", data=list(samples.ids), dtype=h5py.string_dtype())
+    try:
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update(
+                format=FORMAT,
+                format_version=FORMAT_VERSION,
+                name=data.name,
+                task=json.dumps(data.task.to_dict()),
+                synthetic=data.synthetic,
+                source=json.dumps(dict(data.source)),
+                modalities=json.dumps(list(data.modalities())),
+                sha256=data.sha256,
+            )
+            for split in SPLITS:
+                samples, group = data.splits[split], file.create_group(split)
+                for m, x in samples.features.items():
+                    group[f"features/{m}"] = x
+                    group[f"valid/{m}"] = samples.valid[m]
+                group["targets"] = samples.targets
+                group.create_dataset("ids", data=list(samples.ids), dtype=h5py.string_dtype())
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error}); MMBENCH_CACHE may name another folder"
+        ) from error
     return data
 
 
@@ -100,29 +152,28 @@ def read(path: Path) -> Data:
     """Reads a file and verifies its checksum; DataError if it was cut short or altered."""
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise DataError(f"{path}: not a data set of mmbench")
-            if file.attrs["format_version"] != FORMAT_VERSION:
-                raise DataError(
-                    f"{path}: format version {file.attrs['format_version']}, expected {FORMAT_VERSION}"
-                )
+            if (file.attrs["format"], file.attrs["format_version"]) != (FORMAT, FORMAT_VERSION):
+                raise ValueError(f"not {FORMAT} of format version {FORMAT_VERSION}")
             modalities = json.loads(file.attrs["modalities"])
             data = Data(
                 name=file.attrs["name"],
                 task=task_from_dict(json.loads(file.attrs["task"])),
-                splits={split: _read_split(file[split], modalities) for split in SPLITS},
+                splits={split: _samples(file[split], modalities) for split in SPLITS},
                 synthetic=bool(file.attrs["synthetic"]),
                 source=json.loads(file.attrs["source"]),
                 sha256=file.attrs["sha256"],
             )
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: cannot be read, it was cut short or altered ({error})") from error
-    if content_hash(data) != data.sha256:
-        raise DataError(f"{path}: its content does not have the checksum that it was written with")
+        found = content_hash(data)
+    except Exception as error:  # HDF5 and what reads a damaged file may raise anything
+        raise DataError(
+            f"{path}: cut short, altered, or no data set ({error}); delete it"
+        ) from error
+    if found != data.sha256:
+        raise DataError(f"{path}: altered, its content has not the SHA-256 it claims; delete it")
     return data
 
 
-def _read_split(group: h5py.Group, modalities: Sequence[str]) -> Samples:
+def _samples(group: h5py.Group, modalities: Sequence[str]) -> Samples:
     return Samples(
         tuple(group["ids"].asstr()[:]),
         {m: group[f"features/{m}"][:] for m in modalities},
@@ -132,33 +183,33 @@ def _read_split(group: h5py.Group, modalities: Sequence[str]) -> Samples:
 
 
 def content_hash(data: Data) -> str:
-    """SHA-256 of what a data set says, however HDF5 lays it out."""
+    """SHA-256, in hex, of what a data set says, however HDF5 lays it out and wherever it came from."""
+    modalities = list(data.modalities())
     digest = hashlib.sha256()
-    said = [data.name, data.task.to_dict(), bool(data.synthetic), list(data.modalities())]
+    said = [data.name, data.task.to_dict(), bool(data.synthetic), modalities]
     digest.update(json.dumps(said).encode())
     for split in SPLITS:
         samples = data.splits[split]
         digest.update(json.dumps([split, list(samples.ids)]).encode())
-        for array in (*samples.features.values(), *samples.valid.values(), samples.targets):
-            array = np.ascontiguousarray(array)
+        features, valid = samples.features, samples.valid
+        for array in (*(x[m] for x in (features, valid) for m in modalities), samples.targets):
+            array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(memoryview(array).cast("B"))
+            digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when the block ends well.
+    """A name beside `path` for a file that takes its place when the block ends well.
 
-    Two writers may race: each has a file of its own, and the last one to finish stays.
+    Two writers may race: each has a name of its own, and the last one to finish stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

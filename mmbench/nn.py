@@ -102,7 +102,7 @@ class TransformerLayer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, T, d) to (B, h, T, d / h)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class SequenceEncoder(nn.Module):

@@ -57,7 +57,9 @@ class Store:
         """Where the result of a job stands."""
         for name in (job["dataset"], job["method"], key):
             if not re.fullmatch(r"[\w][\w.+-]*", name):
-                raise UsageError(f"{name!r} cannot be the name of a folder; use letters, digits, - _ .")
+                raise UsageError(
+                    f"{name!r} cannot be the name of a folder; use letters, digits, - _ ."
+                )
         return self.root / job["dataset"] / job["method"] / f"seed-{int(job['seed'])}-{key}"
 
     def finished(self, job: Job) -> bool:
@@ -112,7 +114,9 @@ class Store:
         path = self.folder(manifest["job"], manifest["key"]) / PREDICTIONS
         try:
             if _sha256(path) != manifest["predictions_sha256"]:
-                raise DataError(f"{path}: altered since it was written; delete its folder, run again")
+                raise DataError(
+                    f"{path}: altered since it was written; delete its folder, run again"
+                )
             arrays: dict[str, np.ndarray] = {}
 
             def take(name: str, node: object) -> None:

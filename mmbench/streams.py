@@ -4,9 +4,15 @@ A stream is a pure function of its names, so drawing more from one ("dropout") n
 ("order"), and nobody touches the global generators of numpy or torch.
 """
 
+from __future__ import annotations
+
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*names: object) -> int:
@@ -20,7 +26,7 @@ def stream(*names: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed_of(*names)))
 
 
-def torch_stream(*names: object, device: str = "cpu") -> "torch.Generator":  # noqa: F821 - torch is imported late
+def torch_stream(*names: object, device: str = "cpu") -> torch.Generator:
     """A fresh torch generator on `device`, at the start of the stream called `names`."""
     import torch
 

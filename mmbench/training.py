@@ -87,7 +87,8 @@ class _StageLoop:
         self.order = stream(seed, stage.name, "order")
         self.missing = stream(seed, stage.name, "missing")
         self.rng = torch_stream(seed, stage.name, "loss", device=str(train_split.device))
-        self.best, self.best_state = math.inf, None
+        self.best = math.inf
+        self.best_state: dict[str, Any] | None = None
         method.eval()
         if stage.prepare is not None:
             with torch.no_grad():

@@ -123,7 +123,7 @@ def test_a_mistake_is_told_in_one_message(mmbench, words, message):
 @pytest.mark.parametrize("option", ["--store", "--leaderboards"])
 def test_a_folder_that_cannot_be_written_is_told_before_training(mmbench, tmp_path, option):
     (tmp_path / "file").write_text("in the way")
-    status, out, err = mmbench(*RUN, option, "file/below")
+    status, _, err = mmbench(*RUN, option, "file/below")
     assert status == 2 and "file/below" in err
     assert not (tmp_path / "runs" / "mosi-twin").exists()
 

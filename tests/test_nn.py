@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.nn import Dropout, SequenceEncoder, linear, TemporalConvolution, last_valid, mlp, positional_encoding
+from mmbench.nn import (
+    Dropout,
+    SequenceEncoder,
+    TemporalConvolution,
+    last_valid,
+    linear,
+    mlp,
+    positional_encoding,
+)
 
 
 def test_last_valid_reads_either_side_of_padding():

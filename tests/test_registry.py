@@ -116,7 +116,7 @@ def test_a_broken_plugin_is_listed_and_the_rest_works():
     found.add(source("bad"), explode)
     assert found.broken["bad"] == (source("bad"), "RuntimeError: boom")
     assert found.classes == before
-    with pytest.raises(UsageError, match="plugin 'bad' .other 1.0. is broken: RuntimeError: boom"):
+    with pytest.raises(UsageError, match=r"plugin 'bad' .other 1.0. is broken: RuntimeError: boom"):
         found.find("method", "bad")
 
 

@@ -40,7 +40,7 @@ def fit(
     spec = DataSpec(data.name, data.modalities(), TASK, chosen, len(data.splits["train"]))
     torch.manual_seed(0)
     method = cls(spec, **settings)
-    splits = [Split(data.splits[name]) for name in ("train", "valid")]
+    splits = Split(data.splits["train"]), Split(data.splits["valid"])
     logs = train(method, *splits, MSM(), seed, report)
     return method, logs, splits
 
@@ -257,7 +257,7 @@ def test_plateau_lowers_the_rate(make_data):
     data = make_data(TASK)
     spec = DataSpec(data.name, data.modalities(), TASK, Schedule(learning_rate=0.8))
     method = Stuck(spec)
-    splits = [Split(data.splits[name]) for name in ("train", "valid")]
+    splits = Split(data.splits["train"]), Split(data.splits["valid"])
     loop = _StageLoop(method, method.stages()[0], *splits, MSM(), 0)
     for epoch in (1, 2, 3):
         loop.epoch(epoch)

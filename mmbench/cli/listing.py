@@ -28,7 +28,7 @@ def listing(what: str | None) -> None:
             show(plural, ("name", "what it is"), rows)
     if what == "plugins":
         plugins = sorted({(entry["plugin"], entry["distribution"]) for entry in known.entries})
-        rows = [
+        owners = [
             (
                 plugin,
                 distribution,
@@ -40,7 +40,7 @@ def listing(what: str | None) -> None:
             )
             for plugin, distribution in plugins
         ]
-        show("plugins", ("plugin", "distribution", "registers"), rows)
+        show("plugins", ("plugin", "distribution", "registers"), owners)
     if known.broken and what in (None, "plugins"):
         show(
             "broken plugins",

@@ -6,12 +6,9 @@ Busso et al., IEMOCAP: Interactive emotional dyadic motion capture database, 200
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import mmbench
-from mmbench_datasets.mult import read_mult_pickle
-from mmbench_datasets.twins import Modality, Recipe, make_twin
+from mmbench_datasets.mult import MulTPickle
+from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.MultiBinary(("happy", "sad", "angry", "neutral"))
 SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clipping: MulT, table 5
@@ -26,8 +23,8 @@ SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clip
 )
 
 
-class IEMOCAP(mmbench.Dataset):
-    """The real data, once imported."""
+class IEMOCAP(MulTPickle):
+    """The real data, once imported from `iemocap_data.pkl` or `iemocap_data_noalign.pkl` of MulT."""
 
     name = "iemocap"
     summary = "four emotions of actors in dialogue, 2717/798/938 utterances; l 300, a 74, v 35"
@@ -35,40 +32,27 @@ class IEMOCAP(mmbench.Dataset):
     schedule = SCHEDULE
     stand_in = "iemocap-twin"
 
-    def read(self, paths: Sequence[Path]) -> tuple[mmbench.Data, list[mmbench.Notice]]:
-        """From `iemocap_data.pkl` or `iemocap_data_noalign.pkl` of MulT."""
-        return read_mult_pickle(paths, self)
 
-
-class IEMOCAPTwin(mmbench.Dataset):
+class IEMOCAPTwin(Twin):
     """Its synthetic twin."""
 
     name = "iemocap-twin"
     summary = "synthetic: IEMOCAP's shapes, sizes and label shares, made-up content"
     task = TASK
     schedule = SCHEDULE
-    synthetic = True
-
-    def make(self) -> mmbench.Data:
-        """A pure function of the version."""
-        return make_twin(
-            Recipe(
-                name=self.name,
-                version=self.version,
-                task=TASK,
-                length=20,
-                modalities={
-                    "l": Modality(300, honesty=0.74, strength=5.0),
-                    "a": Modality(74, honesty=0.45, strength=4.0),
-                    "v": Modality(35, honesty=0.40, strength=4.0),
-                },
-                counts={  # those of the test split are the real ones; the others have its shares
-                    "train": (391, 559, 658, 1109),
-                    "valid": (115, 164, 193, 326),
-                    "test": (135, 193, 227, 383),
-                },
-            )
-        )
+    recipe = Recipe(
+        length=20,
+        modalities={
+            "l": Modality(300, honesty=0.66, strength=6.0, speaker=0.6),
+            "a": Modality(74, honesty=0.54, strength=5.0, speaker=0.6),
+            "v": Modality(35, honesty=0.5, strength=5.0, speaker=0.6),
+        },
+        counts={  # those of the test split are the real ones; the others have its shares
+            "train": (391, 559, 658, 1109),
+            "valid": (115, 164, 193, 326),
+            "test": (135, 193, 227, 383),
+        },
+    )
 
 
 @mmbench.hookimpl

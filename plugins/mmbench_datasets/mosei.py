@@ -6,12 +6,9 @@ Fusion Graph, ACL 2018.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import mmbench
-from mmbench_datasets.mult import read_mult_pickle
-from mmbench_datasets.twins import Modality, Recipe, make_twin
+from mmbench_datasets.mult import MulTPickle
+from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.Regression(-3, 3)
 SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clipping: MulT, table 5
@@ -26,8 +23,8 @@ SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clip
 )
 
 
-class MOSEI(mmbench.Dataset):
-    """The real data, once imported."""
+class MOSEI(MulTPickle):
+    """The real data, once imported from `mosei_senti_data.pkl` or `mosei_senti_data_noalign.pkl` of MulT."""
 
     name = "mosei"
     summary = "sentiment of 22,856 opinions, 16326/1871/4659; l 300, a 74, v 35"
@@ -35,41 +32,28 @@ class MOSEI(mmbench.Dataset):
     schedule = SCHEDULE
     stand_in = "mosei-twin"
 
-    def read(self, paths: Sequence[Path]) -> tuple[mmbench.Data, list[mmbench.Notice]]:
-        """From `mosei_senti_data.pkl` or `mosei_senti_data_noalign.pkl` of MulT."""
-        return read_mult_pickle(paths, self)
 
-
-class MOSEITwin(mmbench.Dataset):
+class MOSEITwin(Twin):
     """Its synthetic twin."""
 
     name = "mosei-twin"
     summary = "synthetic: MOSEI's shapes, sizes and label shares, made-up content"
     task = TASK
     schedule = SCHEDULE
-    synthetic = True
-
-    def make(self) -> mmbench.Data:
-        """A pure function of the version."""
-        return make_twin(
-            Recipe(
-                name=self.name,
-                version=self.version,
-                task=TASK,
-                length=50,
-                modalities={
-                    "l": Modality(300, honesty=0.68, strength=5.0),
-                    "a": Modality(74, honesty=0.40, strength=4.0),
-                    "v": Modality(35, honesty=0.30, strength=4.0),
-                },
-                counts={
-                    "train": (4738, 3540, 8048),
-                    "valid": (506, 433, 932),
-                    "test": (1350, 1025, 2284),
-                },
-                grid=1 / 3,
-            )
-        )
+    recipe = Recipe(
+        length=50,
+        modalities={
+            "l": Modality(300, honesty=0.66, strength=5.0, speaker=0.7),
+            "a": Modality(74, honesty=0.44, strength=4.0, speaker=0.7),
+            "v": Modality(35, honesty=0.42, strength=4.0, speaker=0.7),
+        },
+        counts={
+            "train": (4738, 3540, 8048),
+            "valid": (506, 433, 932),
+            "test": (1350, 1025, 2284),
+        },
+        grid=1 / 3,
+    )
 
 
 @mmbench.hookimpl

@@ -6,12 +6,9 @@ Videos, 2016. The public pickle has 5 acoustic and 20 visual features, not the 7
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import mmbench
-from mmbench_datasets.mult import read_mult_pickle
-from mmbench_datasets.twins import Modality, Recipe, make_twin
+from mmbench_datasets.mult import MulTPickle
+from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.Regression(-3, 3)
 SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clipping: MulT, table 5
@@ -26,8 +23,8 @@ SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clip
 )
 
 
-class MOSI(mmbench.Dataset):
-    """The real data, once imported."""
+class MOSI(MulTPickle):
+    """The real data, once imported from `mosi_data.pkl` or `mosi_data_noalign.pkl` of MulT."""
 
     name = "mosi"
     summary = "sentiment of 2199 opinions in film reviews, 1284/229/686; l 300, a 5, v 20 in public"
@@ -35,37 +32,24 @@ class MOSI(mmbench.Dataset):
     schedule = SCHEDULE
     stand_in = "mosi-twin"
 
-    def read(self, paths: Sequence[Path]) -> tuple[mmbench.Data, list[mmbench.Notice]]:
-        """From `mosi_data.pkl` or `mosi_data_noalign.pkl` of MulT."""
-        return read_mult_pickle(paths, self)
 
-
-class MOSITwin(mmbench.Dataset):
+class MOSITwin(Twin):
     """Its synthetic twin."""
 
     name = "mosi-twin"
     summary = "synthetic: MOSI's shapes, sizes and label shares, made-up content"
     task = TASK
     schedule = SCHEDULE
-    synthetic = True
-
-    def make(self) -> mmbench.Data:
-        """A pure function of the version."""
-        return make_twin(
-            Recipe(
-                name=self.name,
-                version=self.version,
-                task=TASK,
-                length=50,
-                modalities={
-                    "l": Modality(300, honesty=0.70, strength=5.0),
-                    "a": Modality(5, honesty=0.40, strength=3.0),
-                    "v": Modality(20, honesty=0.30, strength=3.0),
-                },
-                counts={"train": (552, 53, 679), "valid": (92, 13, 124), "test": (379, 30, 277)},
-                grid=0.2,
-            )
-        )
+    recipe = Recipe(
+        length=50,
+        modalities={
+            "l": Modality(300, honesty=0.66, strength=5.0, speaker=0.7),
+            "a": Modality(5, honesty=0.44, strength=4.0, speaker=0.7),
+            "v": Modality(20, honesty=0.42, strength=4.0, speaker=0.7),
+        },
+        counts={"train": (552, 53, 679), "valid": (92, 13, 124), "test": (379, 30, 277)},
+        grid=0.2,
+    )
 
 
 @mmbench.hookimpl

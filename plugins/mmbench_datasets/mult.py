@@ -24,40 +24,57 @@ EMOTIONS = ("neutral", "happy", "sad", "angry")
 """Columns of the labels of `iemocap_data.pkl`."""
 
 
-def read_mult_pickle(paths: Sequence[Path], dataset: Dataset) -> tuple[Data, list[Notice]]:
-    """Reads one pickle as `dataset`: two modalities or three, any T and width.
+class MulTPickle(Dataset):
+    """A data set that is imported from one such file. Subclass it and say the name and the task."""
+
+    def read(self, paths: Sequence[Path]) -> tuple[Data, list[Notice]]:
+        """From one file; DataError if it does not fit."""
+        if len(paths) != 1:
+            raise DataError(
+                f"{self.name} is imported from one pickle of MulT, got {len(paths)} files"
+            )
+        return read_mult_pickle(Path(paths[0]), self)
+
+
+def read_mult_pickle(path: Path, dataset: Dataset) -> tuple[Data, list[Notice]]:
+    """Reads a file as `dataset`: two modalities or three, any T and D.
 
     Raises DataError, naming the file and the key, for anything that does not fit.
     """
-    if len(paths) != 1:
-        raise DataError(f"{dataset.name} is imported from one pickle, got {len(paths)} files")
-    path = Path(paths[0])
     content = unpickling.load(path)
-    if not isinstance(content, Mapping):
-        raise DataError(f"{path}: expected a dict of splits, got {type(content).__name__}")
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a dict of splits, got {_kind(content)}")
     for split in SPLITS:
-        if not isinstance(content.get(split), Mapping):
-            raise DataError(
-                f"{path}: [{split!r}]: expected a dict; there are {_names(content)}"
-            )
+        if not isinstance(content.get(split), dict):
+            raise DataError(f"{path}: [{split!r}]: expected a dict; there are {_names(content)}")
     keys = {m: key for m, key in MODALITIES.items() if any(key in content[s] for s in SPLITS)}
     if len(keys) < 2:
         raise DataError(
-            f"{path}: expected at least two of text, audio and vision, "
-            f"['train'] has {_names(content['train'])}"
+            f"{path}: ['train']: expected at least two of text, audio and vision; "
+            f"there are {_names(content['train'])}"
         )
     reader = _Reader(path, keys, dataset)
-    splits = {split: reader.split(split, content[split]) for split in SPLITS}
-    reader.check_labels(splits["train"].targets)
+    features = {split: reader.features(split, content[split]) for split in SPLITS}
+    targets = {split: reader.targets(split, content[split]) for split in SPLITS}
+    valid = reader.valid(features)
+    splits = {
+        split: Samples(
+            reader.ids(split, content[split], len(targets[split])),
+            features[split],
+            valid[split],
+            targets[split],
+        )
+        for split in SPLITS
+    }
     return (
         Data(
             name=dataset.name,
             task=dataset.task,
             splits=splits,
             synthetic=False,
-            source={"file": path.name, "format": "MulT pickle", "sha256": _sha256(path)},
+            source={"file": path.name, "sha256": _sha256(path)},
         ),
-        reader.notices(),
+        [Notice(f"{path.name}: {text}") for text in reader.notices],
     )
 
 
@@ -65,110 +82,134 @@ class _Reader:
     """Reads the splits of one file, which must agree with each other."""
 
     def __init__(self, path: Path, keys: Mapping[str, str], dataset: Dataset) -> None:
-        self.path, self.keys, self.dataset = path, keys, dataset
+        self.path, self.keys, self.task = path, keys, dataset.task
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.not_finite: Counter[str] = Counter()
-        self.renamed = 0
-        self.without: Counter[str] = Counter()
+        self.notices: list[str] = []
 
     def fail(self, split: str, key: str, what: str) -> DataError:
         return DataError(f"{self.path}: [{split!r}][{key!r}]: {what}")
 
-    def split(self, split: str, content: Mapping[str, Any]) -> Samples:
-        features = {m: self.features(split, key, content) for m, key in self.keys.items()}
-        targets = self.targets(split, content)
-        for m, x in features.items():
-            if len(x) != len(targets):
-                raise self.fail(
-                    split, self.keys[m], f"{len(x)} samples, but there are {len(targets)} labels"
-                )
-        valid = _valid(features)
-        for m, frames in valid.items():
-            features[m][~frames] = 0.0
-            self.without[m] += int((~frames.any(1)).sum())
-        return Samples(self.ids(split, content, len(targets)), features, valid, targets)
-
-    def features(self, split: str, key: str, content: Mapping[str, Any]) -> np.ndarray:
-        """Float32 (N, T, D), finite."""
+    def array(self, split: str, key: str, content: Mapping[str, Any]) -> np.ndarray:
+        """An array of numbers, with a first axis for the samples."""
         if key not in content:
             raise self.fail(split, key, f"missing; there are {_names(content)}")
         x = content[key]
-        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub" or not x.ndim:
             raise self.fail(split, key, f"expected an array of numbers, got {_kind(x)}")
-        if x.ndim != 3 or 0 in x.shape[1:]:
-            raise self.fail(split, key, f"expected the shape (N, T, D), got {x.shape}")
         if not len(x):
-            raise self.fail(split, key, "the split is empty")
-        if self.shapes.setdefault(key, x.shape[1:]) != x.shape[1:]:
-            raise self.fail(split, key, f"(T, D) = {x.shape[1:]}, elsewhere {self.shapes[key]}")
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, then 0
-            x = x.astype(np.float32)
-        bad = ~np.isfinite(x)
-        self.not_finite[key] += int(bad.sum())
-        x[bad] = 0.0
+            raise self.fail(split, key, "empty, expected at least one sample")
         return x
 
+    def features(self, split: str, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """By modality float32 (N, T, D), finite."""
+        features = {}
+        for m, key in self.keys.items():
+            x = self.array(split, key, content)
+            if x.ndim != 3 or 0 in x.shape:
+                raise self.fail(split, key, f"expected the shape (N, T, D), got {x.shape}")
+            if self.shapes.setdefault(key, x.shape[1:]) != x.shape[1:]:
+                raise self.fail(
+                    split, key, f"(T, D) is {x.shape[1:]}, in ['train'] it is {self.shapes[key]}"
+                )
+            with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+                x = x.astype(np.float32)
+            bad = ~np.isfinite(x)
+            if bad.any():
+                self.notices.append(
+                    f"{bad.sum()} values of {key} in {split} were not finite, now 0"
+                )
+                x[bad] = 0.0
+            features[m] = x
+        return features
+
     def targets(self, split: str, content: Mapping[str, Any]) -> np.ndarray:
-        """As the task wants them."""
-        if "labels" not in content:
-            raise self.fail(split, "labels", f"missing; there are {_names(content)}")
-        labels = content["labels"]
-        if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "fiub":
-            raise self.fail(split, "labels", f"expected an array of numbers, got {_kind(labels)}")
+        """As the task wants them, as many as there are samples of each modality."""
+        labels = self.array(split, "labels", content)
+        with np.errstate(over="ignore"):
+            labels = labels.astype(np.float32)
         if not np.isfinite(labels).all():
-            raise self.fail(split, "labels", f"{int((~np.isfinite(labels)).sum())} are not finite")
-        task = self.dataset.task
+            raise self.fail(split, "labels", f"{(~np.isfinite(labels)).sum()} are not finite")
+        for key in self.keys.values():
+            if len(content[key]) != len(labels):
+                raise self.fail(
+                    split, key, f"{len(content[key])} samples, but {len(labels)} labels"
+                )
         try:
-            if isinstance(task, MultiBinary):
-                return task.check(_emotions(labels, task.labels))
-            return task.check(labels)
+            if not isinstance(self.task, MultiBinary):
+                return self.task.check(labels)
+            targets = self.task.check(_emotions(labels, self.task.labels))
         except DataError as error:
             raise self.fail(split, "labels", str(error)) from None
+        shares = dict(zip(self.task.labels, targets.mean(0), strict=True))
+        often = [f"{label} in {share:.0%}" for label, share in shares.items() if share >= 0.5]
+        if often and split == "train":
+            raise self.fail(
+                split,
+                "labels",
+                f"{', '.join(often)} of the samples, expected less than half: the orientation seems "
+                "reversed; each pair must be (absent, present)",
+            )
+        return targets
 
-    def check_labels(self, targets: np.ndarray) -> None:
-        """An emotion that most utterances have is one whose columns were swapped."""
-        if isinstance(self.dataset.task, MultiBinary):
-            for label, share in zip(self.dataset.task.labels, targets.mean(0), strict=True):
-                if share >= 0.5:
-                    raise self.fail(
-                        "train",
-                        "labels",
-                        f"{label} is present in {share:.0%} of the samples; the two columns of each "
-                        "emotion seem to be swapped, expected (absent, present)",
-                    )
+    def valid(
+        self, features: Mapping[str, Mapping[str, np.ndarray]]
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Which frames are not padding: by split and modality, bool (N, T).
+
+        Padding is a run of zero frames at one side, the same side in the whole file. Word-aligned
+        modalities share it: a word is there if any modality has something of it. A modality that is
+        zero throughout a sample has no valid frame.
+        """
+        lengths = {shape[0] for shape in self.shapes.values()}
+        filled: dict[str, dict[str, np.ndarray]] = {
+            s: {m: np.asarray(x.any(-1)) for m, x in f.items()} for s, f in features.items()
+        }  # (N, T)
+        frames = filled
+        if len(lengths) == 1 and lengths != {1}:  # word-aligned
+            union = {s: np.logical_or.reduce(list(f.values())) for s, f in filled.items()}
+            frames = {s: dict.fromkeys(f, union[s]) for s, f in filled.items()}
+        every = [x for f in frames.values() for x in f.values()]
+        # a tie, such as no padding at all, goes to the front, where MulT pads
+        front = sum(_after_first(x).sum() for x in every) <= sum(
+            _before_last(x).sum() for x in every
+        )
+        cut = _after_first if front else _before_last
+        valid = {
+            s: {m: cut(x) & filled[s][m].any(1, keepdims=True) for m, x in f.items()}
+            for s, f in frames.items()
+        }
+        for m, key in self.keys.items():
+            without = sum(int((~v[m].any(1)).sum()) for v in valid.values())
+            if without:
+                self.notices.append(f"{without} samples have no {key}, it is zero throughout")
+        return valid
 
     def ids(self, split: str, content: Mapping[str, Any], count: int) -> tuple[str, ...]:
         """Unique names; "<split>-<row>" where the file has none."""
         if "id" not in content:
             return tuple(f"{split}-{row}" for row in range(count))
         given = content["id"]
-        if not isinstance(given, (np.ndarray, list, tuple)) or len(given) != count:
-            raise self.fail(split, "id", f"expected {count} ids, got {_kind(given)}")
-        names = ["_".join(_text(part) for part in np.ravel(row)) for row in given]
+        if isinstance(given, np.ndarray):
+            given = given.tolist()
+        if not isinstance(given, (list, tuple)) or len(given) != count:
+            raise self.fail(split, "id", f"expected {count} ids, got {_kind(content['id'])}")
+        names: dict[str, None] = {}
         seen: Counter[str] = Counter()
-        unique = []
-        for name in names:
-            seen[name] += 1
-            self.renamed += seen[name] > 1
-            unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-        return tuple(unique)
-
-    def notices(self) -> list[Notice]:
-        found = [
-            Notice(f"{self.path.name}: {count} values of {key} were not finite and are 0 now")
-            for key, count in self.not_finite.items()
-            if count
-        ]
-        found += [
-            Notice(f"{self.path.name}: {count} samples have no {self.keys[m]} at all")
-            for m, count in self.without.items()
-            if count
-        ]
-        if self.renamed:
-            found.append(
-                Notice(f"{self.path.name}: {self.renamed} ids repeat and have a number added")
-            )
-        return found
+        repeated = 0
+        for row in given:
+            parts = row if isinstance(row, (list, tuple)) else [row]
+            if not all(isinstance(part, (str, bytes, int, float)) for part in parts):
+                raise self.fail(split, "id", "expected text or numbers, (N,) or (N, k)")
+            name = first = "_".join(map(_text, parts))
+            seen[first] += 1
+            while name in names:
+                name = f"{first}#{seen[first]}"
+                seen[first] += name in names  # the file itself may call another one that
+            repeated += name != first
+            names[name] = None
+        if repeated:
+            self.notices.append(f"{repeated} ids in {split} repeat and have a number added")
+        return tuple(names)
 
 
 def _emotions(labels: np.ndarray, order: Sequence[str]) -> np.ndarray:
@@ -180,29 +221,20 @@ def _emotions(labels: np.ndarray, order: Sequence[str]) -> np.ndarray:
     return labels.argmax(-1)[:, [EMOTIONS.index(label) for label in order]]
 
 
-def _valid(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Which frames are not padding, bool (N, T) by modality.
+def _after_first(filled: np.ndarray) -> np.ndarray:
+    """From the first filled frame on, bool (N, T)."""
+    return np.logical_or.accumulate(filled, 1)
 
-    Padding is a run of zero frames at one side, the same in the whole file. Word-aligned modalities
-    share their padding: a word is there if any modality has something of it. A modality that is zero
-    throughout a sample has no valid frame.
-    """
-    filled = {m: (x != 0).any(-1) for m, x in features.items()}  # (N, T)
-    lengths = {x.shape[1] for x in features.values()}
-    aligned = len(lengths) == 1 and lengths != {1}
-    words = {m: np.logical_or.reduce(list(filled.values())) if aligned else f for m, f in filled.items()}
-    # MulT pads in front; take the other side only where more is zero there
-    front = sum(int((~np.logical_or.accumulate(f, 1)).sum()) for f in words.values())
-    back = sum(int((~np.logical_or.accumulate(f[:, ::-1], 1)).sum()) for f in words.values())
-    side = slice(None, None, 1 if front >= back else -1)
-    return {
-        m: np.logical_or.accumulate(words[m][:, side], 1)[:, side] & filled[m].any(1, keepdims=True)
-        for m in features
-    }
+
+def _before_last(filled: np.ndarray) -> np.ndarray:
+    """Up to the last filled frame, bool (N, T)."""
+    return np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
 
 
 def _text(part: Any) -> str:
-    return part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
+    """Text that HDF5 can hold: valid Unicode, without the NUL that ends a string there."""
+    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
 
 
 def _kind(value: Any) -> str:
@@ -212,7 +244,7 @@ def _kind(value: Any) -> str:
 
 
 def _names(content: Mapping[Any, Any]) -> str:
-    return ", ".join(sorted(map(str, content))) or "no keys"
+    return ", ".join(repr(key) for key in list(content)[:9] if isinstance(key, str)) or "no keys"
 
 
 def _sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 import mmbench
 from mmbench.executors import Report, Work
@@ -37,13 +38,15 @@ def _in_processes(
     # Spawned, not forked: a fork of a process that has used torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     waiting = list(jobs)
-    running: dict[Connection, tuple[Job, multiprocessing.process.BaseProcess]] = {}
+    running: dict[Connection, tuple[Job, BaseProcess]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(theirs, work, job), daemon=True)
+                process: BaseProcess = context.Process(
+                    target=_child, args=(theirs, work, job), daemon=True
+                )
                 process.start()
                 theirs.close()  # so that its end is the child's end
                 running[ours] = job, process
@@ -72,9 +75,14 @@ def _child(pipe: Connection, work: Work, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = multiprocessing.parent_process()
     if parent is not None:  # a killed parent must not leave us training for nobody
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     pipe.send(work(job, lambda share, doing: pipe.send((share, doing))))
     pipe.close()
+
+
+def _follow(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 @mmbench.hookimpl

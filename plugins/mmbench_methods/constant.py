@@ -20,6 +20,8 @@ class Constant(mmbench.Method):
     name = "constant"
     summary = "the training targets' mean or prior, whatever the input"
 
+    outputs: Tensor
+
     def __init__(self, spec: mmbench.DataSpec) -> None:
         super().__init__(spec)
         self.register_buffer("outputs", torch.zeros(spec.task.n_out))

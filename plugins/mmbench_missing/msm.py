@@ -1,7 +1,7 @@
 """What goes missing in training: whole modalities and, in those that stay, frames.
 
-HRLF names the strategy ("missing simulation in modalities") and prints no distribution; this one gives
-every set of modalities the same mass, and so covers every condition of `inter` and `intra` below 1.
+HRLF names the strategy, Modality Stochastic Missing, and prints no distribution; this one gives every
+set of modalities the same mass, and so covers every condition of `inter` and `intra` below 1.
 """
 
 from __future__ import annotations

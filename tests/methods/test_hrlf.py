@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.batching import Split
+from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.tasks import MultiBinary, MultiClass, Regression
 from mmbench_methods.hrlf import HRLF, losses
@@ -223,7 +223,7 @@ def small(make_data, task=SENTIMENT, **settings) -> tuple[HRLF, Split]:
     return HRLF(spec, width=8, depth=1, **settings), Split(data.splits["train"])
 
 
-def paired(split: Split, rows: int = 6) -> "object":
+def paired(split: Split, rows: int = 6) -> Batch:
     masks = {m: v[:rows].copy() for m, v in split.samples.valid.items()}
     masks["a"][:] = False  # one modality is missing, and some frames of another
     masks["l"][:, ::2] = False
@@ -253,7 +253,7 @@ def test_every_module_of_the_student_learns_and_the_teacher_does_not(make_data):
     method, split = small(make_data)
     batch = paired(split)
     terms = method.student_loss(method.both(batch), batch, torch.Generator())
-    sum(terms.values()).backward()
+    torch.stack(list(terms.values())).sum().backward()
     for name, module in method.student.named_modules():
         # The key's bias moves all scores of a row alike, which softmax does not see: ask each layer.
         own = list(module.parameters(recurse=False))
@@ -327,7 +327,7 @@ def test_summed_scales_have_the_declared_widths(make_data):
 def test_student_may_start_from_the_teacher(make_data):
     for start, same in (("fresh", False), ("teacher", True)):
         method, _ = small(make_data, student_init=start)
-        method.stages()[1].prepare(())
+        method.start_student(())
         first = [next(network.parameters()) for network in (method.teacher, method.student)]
         assert torch.equal(*first) is same
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_stopping_leaves_no_process_behind():
     with pytest.raises(KeyboardInterrupt):
         list(Local(2).run([job(0), job(1)], sleep, report))
     for _ in range(50):
-        alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}") and not _zombie(pid)]
+        alive = [pid for pid in pids if Path(f"/proc/{pid}").exists() and not _zombie(pid)]
         if not alive:
             return
         time.sleep(0.1)
@@ -71,7 +72,6 @@ def test_stopping_leaves_no_process_behind():
 
 def _zombie(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True

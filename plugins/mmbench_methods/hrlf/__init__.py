@@ -15,6 +15,7 @@ makes doubtful have a switch among the hyper-parameters. Letters: B samples, M m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -104,9 +105,10 @@ class HRLF(mmbench.Method):
         self.stop_gradient, self.student_init = stop_gradient, student_init
         self.plateau = Plateau() if plateau else None
         self.sampler_settings = {"p_complete": p_complete}
-        settings = {"width": width, "depth": depth, "head": head, "scales": scales, "frf": frf}
-        self.teacher = Network(spec, **settings)
-        self.student = Network(spec, **settings)
+        network = partial(
+            Network, spec, width=width, depth=depth, head=head, scales=scales, frf=frf
+        )
+        self.teacher, self.student = network(), network()
         inner, outer = scale_widths(len(spec.modalities) * width, width, scales)
         self.statistics = nn.ModuleList(
             mlp(2 * wide, narrow, 1) for wide, narrow in zip(outer, inner, strict=True)
