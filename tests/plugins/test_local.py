@@ -1,19 +1,26 @@
 """plugins/mmbench_executors/local.py: jobs in processes, and processes that die."""
 
 import os
-import signal
+import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from mmbench.data import Schedule
-from mmbench.jobs import Job, Outcome
+from mmbench.jobs import Job
 from mmbench_executors.local import Local
 
 
 def job(seed: int) -> Job:
     return Job("m", "d", seed, ("inter@1",), "0", "0", Schedule())
+
+
+WORK = """
+import os, signal, time
+
+from mmbench.jobs import Outcome
 
 
 def square(job, report):
@@ -31,28 +38,38 @@ def sleep(job, report):
     report(0.0, str(os.getpid()))
     time.sleep(60)
     return Outcome({})
+"""
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """What to do, in a module that a process of its own can import; pytest's modules it cannot."""
+    (tmp_path / "work_of_test_local.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "work_of_test_local", raising=False)
+    return import_module("work_of_test_local")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_job_is_done_once_and_reports(workers):
+def test_every_job_is_done_once_and_reports(work, workers):
     told = []
     jobs = [job(seed) for seed in range(4)]
-    done = list(Local(workers).run(jobs, square, lambda *words: told.append(words)))
+    done = list(Local(workers).run(jobs, work.square, lambda *words: told.append(words)))
     assert {j.seed: outcome.manifest["square"] for j, outcome in done} == {0: 0, 1: 1, 2: 4, 3: 9}
     assert sorted(told) == sorted((j.key, 0.5, "half way") for j in jobs)
     here = {outcome.manifest["pid"] == os.getpid() for _, outcome in done}
     assert here == {workers == 1}
 
 
-def test_a_killed_process_loses_its_own_job_only():
+def test_a_killed_process_loses_its_own_job_only(work):
     jobs = [job(seed) for seed in range(3)]
-    done = {j.seed: o.manifest for j, o in Local(2).run(jobs, die_on_one, lambda *words: None)}
+    done = {j.seed: o.manifest for j, o in Local(2).run(jobs, work.die_on_one, lambda *words: None)}
     assert done[1]["status"] == "failed"
     assert done[1]["reason"] == "its process ended with exit code -9"
     assert done[0]["square"] == 0 and done[2]["square"] == 4
 
 
-def test_stopping_leaves_no_process_behind():
+def test_stopping_leaves_no_process_behind(work):
     pids = []
 
     def report(key, share, doing):
@@ -61,7 +78,7 @@ def test_stopping_leaves_no_process_behind():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(Local(2).run([job(0), job(1)], sleep, report))
+        list(Local(2).run([job(0), job(1)], work.sleep, report))
     for _ in range(50):
         alive = [pid for pid in pids if Path(f"/proc/{pid}").exists() and not _zombie(pid)]
         if not alive:
