@@ -64,7 +64,7 @@ def check_data(name: str) -> None:
     catalogue().check("dataset", name)
     cls, notice = resolve(discover(), name)
     if notice:
-        console().print(f"[yellow]note:[/] {notice}")
+        console().print(f"[bold yellow]synthetic:[/] {notice}")
     _card(datafile.obtain(cls()))
 
 

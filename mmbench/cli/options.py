@@ -45,11 +45,10 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> N
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
+    console().print(f"[bold]{title}[/]")  # not the table's own, which wraps at the table's width
     Console(highlight=False).print(table)

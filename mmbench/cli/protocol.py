@@ -30,7 +30,7 @@ def show_protocol(name: str, dataset: str) -> None:
     registry = discover()
     cls, notice = resolve(registry, dataset)
     if notice:
-        console().print(f"[yellow]note:[/] {notice}")
+        console().print(f"[bold yellow]synthetic:[/] {notice}")
     data = datafile.obtain(cls())
     spec = DataSpec(data.name, data.modalities(), data.task)
     facts = describe(registry.find("protocol", name)(), data.splits["test"], spec)
