@@ -76,7 +76,7 @@ class Store:
         """Files an outcome; a crash at any moment leaves the old state or the new one."""
         manifest = dict(outcome.manifest)
         target = self.folder(manifest["job"], manifest["key"])
-        temporary = self._unfinished()
+        temporary, replaced = self._unfinished(), None
         try:
             if outcome.predictions:
                 predictions = temporary / PREDICTIONS
@@ -90,11 +90,14 @@ class Store:
             if target.exists():
                 # An earlier failure, or damage. A folder cannot be replaced at once: a crash between
                 # these two lines leaves no result, and the job is done again.
-                target.rename(self._unfinished() / "before")
+                replaced = self._unfinished()
+                target.rename(replaced / target.name)
             temporary.rename(target)
             _flush(target.parent)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in (temporary, replaced):
+                if left is not None:
+                    shutil.rmtree(left, ignore_errors=True)
         return target
 
     def datasets(self) -> list[str]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from mmbench.data import Data, Samples
+from mmbench.data import Data, Samples, Schedule
+from mmbench.jobs import Job, begin_manifest
 from mmbench.tasks import MultiBinary, MultiClass, Regression, Task
 
 settings.register_profile("unhurried", deadline=None)  # machines that run tests are noisy
@@ -64,5 +66,127 @@ def make_data() -> Callable[..., Data]:
 
         splits = {n: split(n, k) for n, k in zip(("train", "valid", "test"), sizes, strict=True)}
         return Data("small", task, splits, synthetic=True, source={"generator": "tests"})
+
+    return make
+
+
+CONDITIONS = [("l", "{l}", False), ("a", "{a}", False), ("la", "{l, a}", True)]
+
+
+@pytest.fixture
+def make_manifest() -> Callable[..., dict[str, Any]]:
+    """Makes the manifest of one result of protocol inter over two modalities, as the engine writes it."""
+
+    def make(
+        method: str = "alpha",
+        seed: int = 0,
+        scores: tuple[float, ...] = (0.6, 0.4, 0.8),
+        *,
+        labels: tuple[str, ...] = ("sentiment",),
+        masks: int = 1,
+        data: str = "d" * 64,
+        protocol: str = "p" * 64,
+        quick: bool = False,
+        code: str = "c0",
+        finished: str = "2026-01-01T00:00:00+00:00",
+        reason: str | None = None,
+        synthetic: bool = True,
+    ) -> dict[str, Any]:
+        job = Job(method, "small", seed, ("inter@1",), data, code, Schedule(), quick=quick)
+        manifest = begin_manifest(job) | {"finished": finished}
+        if reason:
+            return manifest | {"reason": reason, "traceback": "Traceback"}
+        rows: list[dict[str, Any]] = [
+            {
+                "protocol": "inter",
+                "condition": condition,
+                "mask_seed": mask,
+                "metric": metric,
+                "label": label,
+                "value": value + 0.1 * mask if metric == "f1" else 2 - value,
+            }
+            for metric in ("f1", "mae")
+            for label in labels
+            for mask in range(masks)
+            for (condition, _, _), value in zip(CONDITIONS, scores, strict=True)
+        ]
+        averages = [
+            {k: v for k, v in row.items() if k != "condition"}
+            | {
+                "value": sum(
+                    r["value"]
+                    for r in rows
+                    if r["condition"] != "la"
+                    and all(r[k] == row[k] for k in ("mask_seed", "metric", "label"))
+                )
+                / 2
+            }
+            for row in rows
+            if row["condition"] == "l"
+        ]
+        return manifest | {
+            "status": "finished",
+            "data": {
+                "name": "small",
+                "synthetic": synthetic,
+                "sha256": data,
+                "source": {},
+                "modalities": {m: {"length": 6, "width": 3} for m in "la"},
+                "splits": {"train": 24, "valid": 12, "test": 10},
+            },
+            "method": {
+                "summary": "",
+                "paper": "",
+                "deviations": ["one"],
+                "privileges": ["teacher"],
+            },
+            "protocols": {
+                "inter": {
+                    "id": "inter@1",
+                    "sha256": protocol,
+                    "mask_seeds": masks,
+                    "average": "Avg.",
+                    "average_formula": "mean of the incomplete",
+                    "conditions": [
+                        {"name": n, "title": t, "observed": list(n), "rate": 0.0, "complete": c}
+                        for n, t, c in CONDITIONS
+                    ],
+                    "effective_rate": {
+                        n: {m: float(m not in n) for m in "la"} for n, _, _ in CONDITIONS
+                    },
+                }
+            },
+            "metrics": {
+                "f1": {
+                    "id": "f1@1",
+                    "title": "F1",
+                    "formula": "f",
+                    "unit": "%",
+                    "higher_is_better": True,
+                    "in_tables": True,
+                },
+                "mae": {
+                    "id": "mae@1",
+                    "title": "MAE",
+                    "formula": "m",
+                    "unit": "",
+                    "higher_is_better": False,
+                    "in_tables": True,
+                },
+            },
+            "headline": "f1",
+            "labels": list(labels),
+            "floor": {
+                "f1": dict.fromkeys(labels, 0.5),
+                "mae": dict.fromkeys(labels, 1.5),
+            },
+            "scores": rows,
+            "averages": averages,
+            "training": [],
+            "parameters": {"deployed": 1000, "total": 2000, "modules": {}},
+            "seconds": {"train": 2.0 + seed, "evaluate": 0.1},
+            "peak_memory_mib": 100.0,
+            "environment": {"mmbench": "0.1.0", "torch": "2.13.0"},
+        }
 
     return make

@@ -113,7 +113,8 @@ def _costs(section: Section) -> str:
             ]
         )
     return _table(
-        ["Method", "Parameters to predict", "to train", "Seconds to train a seed", "Privileges"], lines
+        ["Method", "Parameters to predict", "to train", "Seconds to train a seed", "Privileges"],
+        lines,
     )
 
 
@@ -146,7 +147,9 @@ def _explanations(section: Section) -> Iterator[str]:
                 real = ", ".join(f"{m} {rate:.3f}" for m, rate in rates.items())
                 yield f"{condition['title']} really hides: {real} (whole frames cannot be split)."
     versions = facts["environment"]
-    made = ", ".join(f"{name} {versions[name]}" for name in ("mmbench", "torch") if name in versions)
+    made = ", ".join(
+        f"{name} {versions[name]}" for name in ("mmbench", "torch") if name in versions
+    )
     yield f"Made by {made}."
     for row in section.rows:
         for manifest in row.failed:
@@ -167,7 +170,10 @@ def _reasons(rows: Sequence[Row]) -> list[list[str]]:
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     escaped = [[_escape(str(cell)) for cell in line] for line in lines]
-    align = ["left" if name in ("Method", "Label", "Reason", "Privileges") else "right" for name in header]
+    align = [
+        "left" if name in ("Method", "Label", "Reason", "Privileges") else "right"
+        for name in header
+    ]
     return tabulate(escaped, list(header), "github", disable_numparse=True, colalign=align)
 
 

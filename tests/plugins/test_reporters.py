@@ -1,0 +1,117 @@
+"""plugins/mmbench_reporters: what people read, and what programs do."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from mmbench.jobs import Outcome
+from mmbench.leaderboard import Leaderboard, write_leaderboard
+from mmbench.store import Store
+from mmbench_reporters.csv import Csv
+from mmbench_reporters.markdown import Markdown
+
+
+def lines(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table below a heading, header first, without the rule."""
+    table = text.split(f"### {heading}\n\n")[1].split("\n\n")[0].splitlines()
+    return [[c.strip() for c in line.strip("|").split(" | ")] for line in [table[0], *table[2:]]]
+
+
+@pytest.fixture
+def text(make_manifest):
+    manifests = [
+        make_manifest("alpha", s, (0.6 + 0.1 * s, 0.4, 0.8), labels=("happy", "sad"))
+        for s in (0, 1)
+    ]
+    manifests += [
+        make_manifest("beta", 0, (0.3, 0.2, 0.1), labels=("happy", "sad")),
+        make_manifest("beta", 1, labels=("happy", "sad"), reason="lost | found"),
+        make_manifest("gamma", 0, reason="never began"),
+    ]
+    return Markdown().render(Leaderboard.from_manifests("small", manifests))
+
+
+def test_the_table_has_the_papers_layout(text):
+    header, *rows = lines(text, "inter@1: F1 (%)")
+    assert header == ["Method", "Label", "Seeds", "{l}", "{a}", "Avg.", "{l, a}"]
+    assert rows[0] == [
+        "alpha",
+        "happy",
+        "2",
+        "**65.00 ± 7.07**",
+        "**40.00 ± 0.00** ↓",
+        "**52.50 ± 3.54**",
+        "**80.00 ± 0.00**",
+    ]
+    assert rows[1][:3] == ["", "sad", "2"]
+    assert rows[-2] == ["*floor*", "happy", "", *["50.00"] * 4]
+
+
+def test_a_row_that_is_below_the_floor_throughout_is_marked(text):
+    rows = lines(text, "inter@1: F1 (%)")
+    assert ["beta ↓", "happy", "1", "30.00 ↓", "20.00 ↓", "25.00 ↓", "10.00 ↓"] in rows
+
+
+def test_one_label_needs_no_column(make_manifest):
+    text = Markdown().render(Leaderboard.from_manifests("small", [make_manifest()]))
+    header, first, *_ = lines(text, "inter@1: MAE")
+    assert header == ["Method", "Seeds", "{l}", "{a}", "Avg.", "{l, a}"]
+    assert first == ["alpha", "1", "**1.400**", "**1.600** ↓", "**1.500**", "**1.200**"]
+
+
+def test_failures_are_told_with_their_reasons(text):
+    assert "beta, seed 1, failed: lost \\| found" in text
+    assert "| gamma" in text and "never began" in text and "Traceback" not in text
+
+
+def test_formulas_hashes_and_privileges_stand_beside_the_numbers(text):
+    for said in (
+        "Avg. of inter@1 = mean of the incomplete",
+        "F1 (f1@1): f; higher is better",
+        "MAE (mae@1): m; lower is better",
+        "SHA-256 pppppppppppp",
+        "Data dddddddddddd",
+        "| teacher",
+        "mmbench 0.1.0, torch 2.13.0",
+        "alpha decides 1 points",
+    ):
+        assert said in text, said
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_synthetic_data_is_never_mistaken_for_real(make_manifest, synthetic):
+    manifests = [make_manifest(synthetic=synthetic)]
+    board = Leaderboard.from_manifests("small", manifests)
+    assert ("**Synthetic data.**" in Markdown().render(board)) is synthetic
+    table = pd.read_csv(io.StringIO(Csv().render(board)))
+    assert (table["synthetic"] == synthetic).all()
+
+
+def test_csv_has_every_number(make_manifest):
+    board = Leaderboard.from_manifests(
+        "small", [make_manifest(), make_manifest("beta", quick=True)]
+    )
+    text = Csv().render(board)
+    table = pd.read_csv(io.StringIO(text))
+    assert len(table) == 2 * 2 * 4  # methods, metrics, columns
+    row = table[(table.method == "alpha") & (table.metric == "mae") & (table.column == "Avg.")]
+    assert row["mean"].item() == pytest.approx(1.5) and row["seeds"].item() == 1
+    assert set(table["protocol"]) == {"inter@1"} and "\r" not in text
+
+
+@pytest.mark.parametrize("reporter", [Markdown(), Csv()])
+def test_an_empty_leaderboard_can_be_written(reporter):
+    assert reporter.render(Leaderboard.from_manifests("small", []))
+
+
+def test_the_same_store_gives_the_same_bytes(make_manifest, tmp_path):
+    store = Store(tmp_path / "runs")
+    store.check_writable()
+    for seed in (1, 0):
+        store.save(Outcome(make_manifest(seed=seed)))
+    reporters = [Csv(), Markdown()]
+    first = [p.read_bytes() for p in write_leaderboard(store, "small", tmp_path / "a", reporters)]
+    paths = write_leaderboard(Store(tmp_path / "runs"), "small", tmp_path / "b", reporters)
+    assert [p.name for p in paths] == ["small.csv", "small.md"]
+    assert [p.read_bytes() for p in paths] == first
