@@ -25,8 +25,10 @@ class Job:
     """Ids, e.g. "inter@1"."""
     data_sha256: str
     code_sha256: str
-    """Of the method's source, without its comments."""
+    """Of the source, without its comments, of the method and of what trains it."""
     schedule: Schedule
+    sampler: str = ""
+    """Id of what goes missing in training, e.g. "msm@1"."""
     changed: Mapping[str, Any] = field(default_factory=dict)
     """Hyper-parameters that differ from the method's defaults."""
     quick: bool = False

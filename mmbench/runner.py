@@ -55,6 +55,7 @@ def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job
             protocols=tuple(grid.protocols),
             data_sha256=data[dataset].sha256,
             code_sha256=code_sha256(registry.find("method", method)),
+            sampler=registry.find("sampler", registry.find("method", method).sampler)().id,
             schedule=_schedule(registry.find("dataset", dataset), grid.quick),
             changed=dict(grid.changed.get(method, {})),
             quick=grid.quick,

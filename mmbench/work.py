@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import mmbench
 from mmbench import datafile
 from mmbench.batching import Split
 from mmbench.data import SPLITS, Data, DataSpec, Samples
@@ -36,6 +37,8 @@ from mmbench.training import Diverged, train
 
 QUICK_SAMPLES = 512
 QUICK_EPOCHS = 2
+DECISIVE = ("batching", "methods", "nn", "streams", "tasks", "training")
+"""Modules of mmbench in which a change of code may change what a method learns."""
 
 
 class NotSupported(Exception):
@@ -97,7 +100,7 @@ def _finish(job: Job, manifest: dict[str, Any], report: Callable[[float, str], N
         method = cls(spec, **job.changed).to(device)
     sampler = registry.find("sampler", cls.sampler)(**method.sampler_settings)
     defaults = {name: p.default for name, p in hyperparameters(cls).items()}
-    manifest["job"] |= {"hyperparameters": {**defaults, **job.changed}, "sampler": sampler.id}
+    manifest["job"] |= {"hyperparameters": {**defaults, **job.changed}}
 
     started = time.perf_counter()
     logs = train(
@@ -213,9 +216,13 @@ def _git() -> dict[str, Any]:
 
 
 def code_sha256(cls: type[Any]) -> str:
-    """Of the source of a class's module, or of its package's modules, without comments and docstrings."""
+    """Of the source that a method's numbers come from, without comments and docstrings.
+
+    That is its module, or all of its package, and the modules of mmbench that train it.
+    """
     file = Path(inspect.getfile(cls))
     files = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+    files += [Path(mmbench.__file__).with_name(f"{name}.py") for name in DECISIVE]
     digest = hashlib.sha256()
     for path in files:
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ import pytest
 from mmbench.data import Schedule
 from mmbench.jobs import Job, lost
 
-JOB = Job("m", "d", 0, ("inter@1",), "data", "code", Schedule(), {"depth": 2, "frf": False})
+JOB = Job("m", "d", 0, ("inter@1",), "data", "code", Schedule(), changed={"depth": 2, "frf": False})
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ JOB = Job("m", "d", 0, ("inter@1",), "data", "code", Schedule(), {"depth": 2, "f
         {"changed": {"depth": 3, "frf": False}},
         {"quick": True},
         {"versions": {"f1": 2}},
+        {"sampler": "msm@2"},
     ],
 )
 def test_whatever_decides_a_number_changes_the_key(change):

@@ -79,6 +79,8 @@ def test_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):
     plain = digest("def f():\n    return 1\n")
     assert digest('"""Doc."""\n# why\n\ndef f():\n    """Doc."""\n    return 1\n') == plain
     assert digest("def f():\n    return 2\n") != plain
+    monkeypatch.setattr(work, "DECISIVE", ("nn",))
+    assert digest("def f():\n    return 1\n") != plain  # it is of the training code, too
 
 
 def test_a_twin_stands_in_with_a_notice_until_real_data_is_there(monkeypatch):

@@ -88,6 +88,12 @@ def test_synthetic_data_is_never_mistaken_for_real(make_manifest, synthetic):
     assert (table["synthetic"] == synthetic).all()
 
 
+def test_a_failure_on_synthetic_data_says_so_where_it_is_known(make_manifest):
+    failed = make_manifest(reason="boom")
+    board = Leaderboard.from_manifests("small", [failed | {"data": {"synthetic": True}}])
+    assert "**Synthetic data.**" in Markdown().render(board)
+
+
 def test_csv_has_every_number(make_manifest):
     board = Leaderboard.from_manifests(
         "small", [make_manifest(), make_manifest("beta", quick=True)]
