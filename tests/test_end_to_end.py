@@ -112,6 +112,8 @@ def test_one_command_trains_tests_and_writes_a_leaderboard(folder, capsys):
     assert (
         run("--method", "hrlf,late-fusion,constant", "--seeds", "2", "--set", "hrlf.depth=1") == 0
     )
+    out = capsys.readouterr().out
+    assert "small, synthetic: F1 x 100, mean over seeds" in out and "Avg. (inter)" in out
     found = manifests(folder)
     assert len(found) == 6
     assert all(m["status"] == "finished" for m in found.values())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mmbench.executors import Executor
     from mmbench.jobs import Job
+    from mmbench.leaderboard import Leaderboard
     from mmbench.registry import Registry
     from mmbench.runner import Event
     from mmbench.store import Store
@@ -79,7 +80,7 @@ def run(
                     known.check(kind, name)
 
     from mmbench import datafile
-    from mmbench.leaderboard import write_leaderboard
+    from mmbench.leaderboard import Leaderboard, write_leaderboard
     from mmbench.registry import discover
     from mmbench.runner import Grid, expand, outstanding, resolve
     from mmbench.settings import parse
@@ -121,6 +122,7 @@ def run(
     failures = _do(todo, len(every), registry.find("executor", executor)(jobs), results)
     reporters = [found.cls() for _, found in sorted(registry.classes["reporter"].items())]
     for name in grid.datasets:
+        _show_summary(Leaderboard.from_manifests(name, results.manifests(name)))
         for path in write_leaderboard(results, name, Path(leaderboards), reporters):
             console().print(f"wrote {path}")
     for job, reason in failures:
@@ -212,12 +214,48 @@ def _do(
         return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show)
 
 
+def _show_summary(board: Leaderboard) -> None:
+    """The headline metric of the newest results: each protocol's summary and complete column."""
+    from mmbench.leaderboard import AVERAGE
+
+    for section in board.sections[:1]:
+        facts = section.facts
+        about = facts["metrics"][facts["headline"]]
+        scale = 100 if about["unit"] == "%" else 1
+        cells = section.cells[section.cells["metric"] == facts["headline"]]
+        complete = {
+            c["name"] for p in facts["protocols"].values() for c in p["conditions"] if c["complete"]
+        }
+        columns = [
+            (protocol, name, f"{title} ({protocol})" if name == AVERAGE else title)
+            for protocol in facts["protocols"]
+            for name, title in section.columns(protocol)
+            if name == AVERAGE or name in complete
+        ]
+        found = cells.set_index(["method", "label", "protocol", "column"])["mean"]
+        kind = ", synthetic" if board.synthetic else ""
+        show(
+            f"{board.dataset}{kind}: {about['title']}{' x 100' if scale == 100 else ''}, mean over seeds",
+            ("method", "label", "seeds", *(title for *_, title in columns)),
+            [
+                (
+                    row.label,
+                    label,
+                    str(row.seeds),
+                    *(f"{scale * found[row.label, label, p, name]:.2f}" for p, name, _ in columns),
+                )
+                for row in section.rows
+                for label in facts["labels"]
+            ],
+        )
+
+
 class _Bars:
     """A bar for all jobs and one for each that runs."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total = progress, total
-        self.whole = progress.add_task(f"{total} jobs", total=float(total))
+        self.whole = progress.add_task("all jobs", total=float(total))
         self.bars: dict[str, TaskID] = {}
         self.shares: dict[str, float] = {}
 
