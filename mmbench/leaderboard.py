@@ -33,8 +33,9 @@ class Row:
     label: str
     finished: Sequence[Manifest]
     failed: Sequence[Manifest]
+    """Those of newer configurations, too: a success of older code does not hide them."""
     superseded: int = 0
-    """Results of the same label left out, because newer ones differ in code or data of the job."""
+    """Results of the same label left out, because newer ones differ in code, versions or schedule."""
 
     @property
     def quick(self) -> bool:
@@ -49,10 +50,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Results that may be compared: the same data, the same masks."""
+    """Results that may be compared: the same data, the same masks, the same headline metric."""
 
     facts: Manifest
-    """A manifest that speaks for all: data, protocols, metrics, labels, floor."""
+    """A manifest that speaks for all: data, protocols, labels, and every row's metrics and floors."""
     rows: Sequence[Row]
     cells: pd.DataFrame = field(repr=False)
     """Tidy: protocol, method, label, column, metric, mean, spread, mask_spread, seeds, floor,
@@ -123,34 +124,42 @@ def _rows(manifests: Iterable[Manifest]) -> list[Row]:
 
     Full rows come before quick ones, each by name.
     """
-    by_config: dict[str, list[Manifest]] = {}
+    by_label: dict[tuple[str, str], list[Manifest]] = {}
     for manifest in sorted(manifests, key=lambda m: (m["job"]["seed"], m["key"])):
-        by_config.setdefault(manifest["config"], []).append(manifest)
-    by_label: dict[tuple[str, str], list[list[Manifest]]] = {}
-    for results in by_config.values():
-        job = results[0]["job"]
+        job = manifest["job"]
         alike = json.dumps([job["data_sha256"], sorted(job["protocols"])])
-        by_label.setdefault((job["label"], alike), []).append(results)
+        by_label.setdefault((job["label"], alike), []).append(manifest)
     rows = []
-    for (label, _), configs in by_label.items():
-        # the newest configuration, and one with finished results before one with none
-        *older, newest = sorted(
-            configs,
-            key=lambda c: (any(map(_finished, c)), max(m["finished"] for m in c), c[0]["config"]),
-        )
-        rows.append(
-            Row(
-                label,
-                [m for m in newest if _finished(m)],
-                [m for m in newest if not _finished(m)],
-                sum(map(len, older)),
-            )
-        )
+    for (label, _), results in by_label.items():
+        failed = [m for m in results if not _finished(m)]
+        # An id promises masks; their hash tells whether the promise was kept.
+        groups: dict[str, list[Manifest]] = {}
+        for manifest in filter(_finished, results):
+            groups.setdefault(_comparable(manifest), []).append(manifest)
+        *others, newest = sorted(groups.values(), key=lambda g: max(map(_age, g))) or [[]]
+        rows += [_row(label, group, []) for group in others]
+        rows.append(_row(label, newest, failed))
     return sorted(rows, key=lambda row: (row.quick, row.label))
+
+
+def _row(label: str, finished: Sequence[Manifest], failed: Sequence[Manifest]) -> Row:
+    """The newest configuration that finished, with whatever has failed since."""
+    latest = max(finished or failed, key=_age)
+    shown = [m for m in finished if m["config"] == latest["config"]]
+    since = [
+        m
+        for m in failed
+        if m["config"] == latest["config"] or (shown and m["finished"] >= latest["finished"])
+    ]
+    return Row(label, shown, since, len(finished) + len(failed) - len(shown) - len(since))
 
 
 def _finished(manifest: Manifest) -> bool:
     return manifest["status"] == "finished"
+
+
+def _age(manifest: Manifest) -> tuple[str, str]:
+    return manifest["finished"], manifest["config"]
 
 
 def _newest(row: Row) -> str:
@@ -158,18 +167,23 @@ def _newest(row: Row) -> str:
 
 
 def _comparable(manifest: Manifest) -> str:
-    """The same for results on the same data under the same masks."""
+    """The same for results on the same data under the same masks, by the same headline metric."""
     masks = {name: (p["id"], p["sha256"]) for name, p in manifest["protocols"].items()}
-    return json.dumps([manifest["data"]["sha256"], sorted(masks.items())])
+    headline = manifest["metrics"][manifest["headline"]]["id"]
+    return json.dumps([manifest["data"]["sha256"], headline, sorted(masks.items())])
 
 
 def _section(rows: Sequence[Row]) -> Section:
-    facts = max((row.finished[0] for row in rows), key=lambda m: (m["finished"], m["key"]))
-    cells = pd.concat([_cells(row) for row in rows], ignore_index=True)
-    metrics = facts["metrics"]
+    oldest_first = sorted((r.finished[0] for r in rows), key=lambda m: (m["finished"], m["key"]))
+    metrics: dict[str, Any] = {}
+    floors: dict[str, Any] = {}
+    for manifest in oldest_first:  # metrics come and go with plugins
+        metrics |= manifest["metrics"]
+        floors |= manifest["floor"]
+    facts = {**oldest_first[-1], "metrics": dict(sorted(metrics.items())), "floor": floors}
+    cells = pd.concat([_cells(row, metrics) for row in rows], ignore_index=True)
     cells["floor"] = [
-        facts["floor"][metric][label]
-        for metric, label in zip(cells["metric"], cells["label"], strict=True)
+        floors[metric][label] for metric, label in zip(cells["metric"], cells["label"], strict=True)
     ]
     sign = cells["metric"].map(lambda name: 1 if metrics[name]["higher_is_better"] else -1)
     gain = sign * cells["mean"]
@@ -180,8 +194,11 @@ def _section(rows: Sequence[Row]) -> Section:
     return Section(facts, rows, cells.drop(columns="quick"))
 
 
-def _cells(row: Row) -> pd.DataFrame:
-    """Mean and spreads of every column, metric and label of one row."""
+def _cells(row: Row, metrics: Manifest) -> pd.DataFrame:
+    """Mean and spreads of every column, metric and label of one row.
+
+    Without what another version of a metric says than the section's.
+    """
     scores = pd.DataFrame(
         [
             {**score, "column": score.get("condition", AVERAGE), "seed": m["job"]["seed"]}
@@ -194,4 +211,7 @@ def _cells(row: Row) -> pd.DataFrame:
     over_seeds = over_masks.groupby(keys, sort=False)
     cells = over_seeds["mean"].agg(mean="mean", spread="std").reset_index()
     cells["mask_spread"] = over_seeds["std"].mean().to_numpy()
+    own = row.finished[0]["metrics"]
+    current = [name for name, about in own.items() if about["id"] == metrics[name]["id"]]
+    cells = cells[cells["metric"].isin(current)]
     return cells.assign(method=row.label, seeds=row.seeds, quick=row.quick)

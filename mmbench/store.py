@@ -15,8 +15,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from mmbench.errors import DataError, UsageError
-from mmbench.jobs import Job, Outcome
+from mmbench.jobs import SCHEMA, Job, Outcome
 
 MANIFEST, PREDICTIONS = "manifest.json", "predictions.h5"
 UNFINISHED = ".unfinished-"
@@ -138,14 +138,17 @@ class Store:
 
     def _unfinished(self) -> Path:
         """A folder of this process, beside the results and never read as one."""
-        return Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{os.getpid()}-", dir=self.root))
+        path = self.root / f"{UNFINISHED}{os.getpid()}-{secrets.token_hex(8)}"
+        path.mkdir()  # not mkdtemp, which shuts out everyone whom the umask lets read
+        return path
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A manifest; None if there is none or it is damaged."""
+    """A manifest; None if there is none, it is damaged, or of a layout unknown here."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        return manifest if isinstance(manifest["job"]["dataset"], str) else None
+        known = manifest["schema"] == SCHEMA and isinstance(manifest["job"]["dataset"], str)
+        return manifest if known else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

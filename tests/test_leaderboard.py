@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from mmbench.leaderboard import AVERAGE, Leaderboard
 
+LATER = "2026-03-01T00:00:00+00:00"
+
 
 def cell(board, method="alpha", column="l", metric="f1", label="sentiment", section=0):
     cells = board.sections[section].cells
@@ -91,6 +93,59 @@ def test_other_data_or_masks_are_another_section_newest_first(make_manifest, oth
     assert cell(made, "alpha", section=1)["best"] and cell(made, "beta", section=0)["best"]
 
 
+def test_seeds_of_one_row_that_were_tested_under_other_masks_are_not_averaged(make_manifest):
+    made = board(
+        make_manifest(seed=0, protocol="p" * 64),
+        make_manifest(seed=1, protocol="q" * 64, finished=LATER),
+        make_manifest(seed=2, reason="boom", finished=LATER),
+    )
+    assert [[row.seeds for row in s.rows] for s in made.sections] == [[1], [1]]
+    assert [len(s.rows[0].failed) for s in made.sections] == [1, 0]  # told once, with the newest
+
+
+def with_metric(manifest, name):
+    """The same result, scored by one metric more, which is f1 under another name."""
+    made = copy.deepcopy(manifest)
+    made["metrics"][name] = made["metrics"]["f1"] | {"id": f"{name}@1"}
+    made["floor"][name] = made["floor"]["f1"]
+    for part in ("scores", "averages"):
+        made[part] += [row | {"metric": name} for row in made[part] if row["metric"] == "f1"]
+    return made
+
+
+@pytest.mark.parametrize("finished", ["2025-01-01T00:00:00+00:00", LATER])
+def test_a_metric_that_only_some_results_have_ranks_those(make_manifest, finished):
+    made = board(make_manifest(), with_metric(make_manifest("beta", finished=finished), "new"))
+    assert len(made.sections) == 1 and list(made.sections[0].facts["metrics"]) == [
+        "f1",
+        "mae",
+        "new",
+    ]
+    cells = made.sections[0].cells
+    assert set(cells["method"][cells["metric"] == "new"]) == {"beta"}
+    assert cell(made, "beta", metric="new")["best"] and cell(made, "alpha")["best"]
+
+
+def test_versions_of_a_metric_are_not_mixed(make_manifest):
+    newer = make_manifest("beta", scores=(0.1, 0.1, 0.1), finished=LATER)
+    newer["metrics"]["mae"] |= {"id": "mae@2"}
+    made = board(make_manifest(), newer)
+    cells = made.sections[0].cells
+    assert made.sections[0].facts["metrics"]["mae"]["id"] == "mae@2"
+    assert set(cells["method"][cells["metric"] == "mae"]) == {"beta"}
+    assert set(cells["method"][cells["metric"] == "f1"]) == {"alpha", "beta"}
+    assert cell(made, "beta", metric="mae")["best"]
+
+
+def test_another_version_of_the_headline_metric_is_another_section(make_manifest):
+    newer = make_manifest(scores=(0.1, 0.1, 0.1), finished=LATER)
+    newer["metrics"]["f1"] |= {"id": "f1@2"}
+    made = board(make_manifest(seed=1), newer)
+    ids = [section.facts["metrics"]["f1"]["id"] for section in made.sections]
+    assert ids == ["f1@2", "f1@1"]
+    assert [cell(made, section=i)["mean"] for i in (0, 1)] == pytest.approx([0.1, 0.6])
+
+
 def test_only_the_newest_code_of_a_label_is_shown(make_manifest):
     old = [make_manifest(seed=s, code="old") for s in range(3)]
     new = make_manifest(code="new", scores=(0.7, 0, 0), finished="2026-03-01T00:00:00+00:00")
@@ -105,7 +160,15 @@ def test_a_failure_after_a_success_of_older_code_does_not_hide_it(make_manifest)
         make_manifest(code="old"),
         make_manifest(code="new", reason="boom", finished="2026-03-01T00:00:00+00:00"),
     )
-    assert made.sections[0].rows[0].seeds == 1
+    (row,) = made.sections[0].rows
+    assert row.seeds == 1 and row.superseded == 0
+    assert [m["reason"] for m in row.failed] == ["boom"]  # nor does the success hide the failure
+
+
+def test_a_failure_that_newer_code_mended_is_left_out(make_manifest):
+    made = board(make_manifest(code="old", reason="boom"), make_manifest(finished=LATER))
+    (row,) = made.sections[0].rows
+    assert not row.failed and row.superseded == 1 and not made.unfinished
 
 
 def test_failures_of_some_seeds_stand_with_their_row_and_of_all_by_themselves(make_manifest):

@@ -84,6 +84,19 @@ def test_a_crash_while_saving_leaves_the_state_before(store, monkeypatch, point)
     assert not list(store.root.glob(f"{module.UNFINISHED}*"))
 
 
+def test_a_result_appears_whole_by_a_rename(store, monkeypatch):
+    seen, rename = [], Path.rename
+
+    def watch(source, target):
+        assert not target.exists()
+        seen.append((target, sorted(file.name for file in source.iterdir())))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", watch)
+    path = store.save(outcome())
+    assert seen == [(path, [module.MANIFEST, module.PREDICTIONS])]
+
+
 def test_a_writer_killed_at_any_moment_leaves_whole_results_only(store, tmp_path):
     (tmp_path / "writer.py").write_text(
         "import sys\n"
@@ -136,7 +149,17 @@ def test_missing_predictions_are_not_a_finished_result(store):
         store.predictions(store.manifests()[0])
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"job": 3}', '{"job": {"dataset": 3}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema": 9, "job": {"dataset": "small"}}',
+        '{"schema": 1, "job": 3}',
+        '{"schema": 1, "job": {"dataset": 3}}',
+    ],
+)
 def test_a_damaged_manifest_is_told_apart(store, text):
     path = store.save(outcome()) / module.MANIFEST
     path.write_text(text)
@@ -161,6 +184,30 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"cannot write results to .*below: Not a directory"):
         Store(tmp_path / "file" / "below").check_writable()
+
+
+def test_a_file_in_the_folders_place_is_told(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(UsageError, match=r"cannot write results to .*runs: .*; choose another"):
+        Store(tmp_path / "runs").check_writable()
+
+
+def test_a_folder_without_permission_is_told(store, monkeypatch):
+    def refuse(*_, **__):  # in place of chmod: root may write anywhere
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match="Permission denied; choose another --store"):
+        store.check_writable()
+
+
+def test_results_can_be_read_by_those_whom_the_umask_lets(store):
+    before = os.umask(0o022)
+    try:
+        path = store.save(outcome())
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_manifest_is_json_that_people_can_read(store):

@@ -67,8 +67,8 @@ def _scores(section: Section, protocol: str, metric: str) -> str:
     lines = []
     for row in section.rows:
         for label in labels:
-            line = [found[row.label, label, name] for name, _ in columns]
-            below = all(cell["below_floor"] for cell in line)
+            line = [found.get((row.label, label, name)) for name, _ in columns]
+            below = all(cell and cell["below_floor"] for cell in line)
             name = row.label + (f" {MARK}" if below else "")
             texts = [_cell(cell, about) for cell in line]
             lines.append([name if label == labels[0] or below else "", label, row.seeds, *texts])
@@ -84,7 +84,9 @@ def _scores(section: Section, protocol: str, metric: str) -> str:
     return _table(header, lines)
 
 
-def _cell(cell: Mapping[Any, Any], about: Mapping[str, Any]) -> str:
+def _cell(cell: Mapping[Any, Any] | None, about: Mapping[str, Any]) -> str:
+    if cell is None:  # the result is older than the metric
+        return "-"
     text = _number(cell["mean"], about)
     if cell["spread"] == cell["spread"]:  # NaN where there is one seed
         text += f" ± {_number(cell['spread'], about)}"
@@ -146,14 +148,19 @@ def _explanations(section: Section) -> Iterator[str]:
             if any(abs(rates[m] - nominal[m]) > 0.005 for m in rates):
                 real = ", ".join(f"{m} {rate:.3f}" for m, rate in rates.items())
                 yield f"{condition['title']} really hides: {real} (whole frames cannot be split)."
-    versions = facts["environment"]
-    made = ", ".join(
-        f"{name} {versions[name]}" for name in ("mmbench", "torch") if name in versions
-    )
-    yield f"Made by {made}."
+    made = {_made_by(manifest["environment"]) for row in section.rows for manifest in row.finished}
+    yield f"Made by {'; '.join(sorted(made))}."
     for row in section.rows:
+        own = row.finished[0]["metrics"]
+        for name, about in facts["metrics"].items():
+            had = own[name]["id"] if name in own else "none of that name"
+            if about["in_tables"] and had != about["id"]:
+                yield f"{row.label} has no score by {about['id']}: it was made with {had}. Run it again."
         for manifest in row.failed:
-            yield f"{row.label}, seed {manifest['job']['seed']}, failed: {_escape(manifest['reason'])}"
+            other = manifest["config"] != row.finished[0]["config"]
+            when = " after a change of code or versions" if other else ""
+            seed, reason = manifest["job"]["seed"], _escape(manifest["reason"])
+            yield f"{row.label}, seed {seed}, failed{when}: {reason}"
         if row.superseded:
             yield f"{row.label}: {row.superseded} older results, of other code or settings, are left out."
         count = len(row.finished[0]["method"]["deviations"])
@@ -162,6 +169,14 @@ def _explanations(section: Section) -> Iterator[str]:
                 f"{row.label} decides {count} points that its paper leaves open or states otherwise; "
                 "its module lists them."
             )
+
+
+def _made_by(environment: Mapping[str, Any]) -> str:
+    made = [f"{name} {environment[name]}" for name in ("mmbench", "torch") if name in environment]
+    if "commit" in environment:
+        altered = " with changes" if environment.get("dirty") else ""
+        made.append(f"commit {environment['commit'][:12]}{altered}")
+    return ", ".join(made)
 
 
 def _reasons(rows: Sequence[Row]) -> list[list[str]]:
@@ -174,11 +189,13 @@ def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
         "left" if name in ("Method", "Label", "Reason", "Privileges") else "right"
         for name in header
     ]
-    return tabulate(escaped, list(header), "github", disable_numparse=True, colalign=align)
+    titles = [_escape(name) for name in header]
+    return tabulate(escaped, titles, "github", disable_numparse=True, colalign=align)
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
+    """On one line, and neither the end of a cell nor an HTML tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 @mmbench.hookimpl

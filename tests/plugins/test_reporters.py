@@ -60,6 +60,42 @@ def test_one_label_needs_no_column(make_manifest):
     assert first == ["alpha", "1", "**1.400**", "**1.600** ↓", "**1.500**", "**1.200**"]
 
 
+def test_a_metric_that_a_result_lacks_is_a_gap_that_is_explained(make_manifest):
+    lacks, has = make_manifest(), make_manifest("beta", finished="2026-03-01T00:00:00+00:00")
+    has["metrics"]["mae"] |= {"id": "mae@2"}
+    board = Leaderboard.from_manifests("small", [lacks, has])
+    text = Markdown().render(board)
+    assert lines(text, "inter@1: MAE")[1] == ["alpha", "1", "-", "-", "-", "-"]
+    assert "alpha has no score by mae@2: it was made with mae@1. Run it again." in text
+    assert "nan" not in text and Csv().render(board)
+
+
+def test_a_failure_of_newer_code_is_told_beside_the_older_success(make_manifest):
+    later = "2026-03-01T00:00:00+00:00"
+    manifests = [
+        make_manifest(code="old"),
+        make_manifest(code="new", reason="boom", finished=later),
+    ]
+    text = Markdown().render(Leaderboard.from_manifests("small", manifests))
+    assert "alpha, seed 0, failed after a change of code or versions: boom" in text
+
+
+def test_every_environment_is_told_with_its_commit(make_manifest):
+    manifests = [make_manifest(m) for m in ("alpha", "beta", "gamma")]
+    manifests[0]["environment"] |= {"torch": "2.6.0", "commit": "c" * 40, "dirty": True}
+    text = Markdown().render(Leaderboard.from_manifests("small", manifests))
+    assert "Made by mmbench 0.1.0, torch 2.13.0; " in text
+    assert "mmbench 0.1.0, torch 2.6.0, commit cccccccccccc with changes." in text
+
+
+def test_what_would_break_a_table_is_escaped(make_manifest):
+    failed = make_manifest("a", reason="<lambda>() of x|y\nfailed")
+    odd = make_manifest("b")
+    odd["protocols"]["inter"]["conditions"][0]["title"] = "p|q"
+    text = Markdown().render(Leaderboard.from_manifests("small", [failed, odd]))
+    assert r"| &lt;lambda>() of x\|y failed |" in text and r"p\|q" in text
+
+
 def test_failures_are_told_with_their_reasons(text):
     assert "beta, seed 1, failed: lost \\| found" in text
     assert "| gamma" in text and "never began" in text and "Traceback" not in text
