@@ -116,6 +116,28 @@ def test_stop_gradient_holds_the_targets():
         assert (gradient is None) is stop
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_stop_gradient_keeps_the_losses_from_the_front_end(stop, make_data):
+    method, split = small(make_data, stop_gradient=stop)
+    view = method.teacher(split.batch(slice(0, 6)))
+    pair = losses.factorisation(method.teacher.factorise, view, stop_gradient=stop)
+    gradients = torch.autograd.grad(sum(pair), list(method.teacher.parameters()), allow_unused=True)
+    moved = {
+        name.split(".")[0]
+        for (name, _), gradient in zip(method.teacher.named_parameters(), gradients, strict=True)
+        if gradient is not None and gradient.any()
+    }
+    assert moved == ({"factorise"} if stop else {"factorise", "front"})
+
+
+def test_stop_gradient_changes_no_value():
+    factorise, view = factorised()
+    torch.testing.assert_close(
+        losses.factorisation(factorise, view, stop_gradient=True),
+        losses.factorisation(factorise, view, stop_gradient=False),
+    )
+
+
 # -- Mutual information ------------------------------------------------------------------------
 
 
@@ -211,6 +233,25 @@ def test_non_saturating_hal_has_a_gradient_where_the_student_is_told_apart():
         (gradient,) = torch.autograd.grad(loss, student)
         sizes.append(gradient.abs().sum().item())
     assert sizes[0] < 1e-6 < 0.9 < sizes[1]
+
+
+def test_a_discriminator_is_no_steeper_than_1(make_data):
+    for bounded in (False, True):
+        method, _ = small(make_data, spectral_norm=bounded)
+        steepest = 0.0
+        for network in method.discriminators:
+            width = network[0].in_features
+            for layer in network.modules():
+                if isinstance(layer, nn.Linear):
+                    torch.nn.init.normal_(
+                        layer.parametrizations.weight.original if bounded else layer.weight
+                    )
+            for _ in range(50):  # the power iteration follows the weights step by step
+                network(torch.zeros(1, width))
+            x = torch.randn(200, width, requires_grad=True)
+            (gradient,) = torch.autograd.grad(network(x).sum(), x)
+            steepest = max(steepest, gradient.norm(dim=1).max().item())
+        assert (steepest <= 1.01) is bounded
 
 
 # -- The method --------------------------------------------------------------------------------

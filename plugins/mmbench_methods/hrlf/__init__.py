@@ -20,6 +20,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import mmbench
 from mmbench.methods import Plateau
@@ -47,15 +48,21 @@ class HRLF(mmbench.Method):
         "Norms are Euclidean over the features and not squared, as printed, with 1e-12 under the root "
         "because a norm has no gradient at 0.",
         "The reconstruction compares Q_ba with Q_a for all n^2 pairs, equal ones included, as printed.",
-        "What translations and reconstructions are compared with carries no gradient. The text does not "
-        "say; with gradient L_FRF is smallest where every Z is the same, and on real MOSI the student ends "
-        "there, at the constant predictor's validation loss (switch `stop_gradient`).",
+        "L_FRF takes Z as given: it trains E^S, E^M and D_r and sends no gradient to the front end, nor to "
+        "the Q that a reconstruction is compared with. The text does not say; with gradient L_FRF is smallest "
+        "where every Z is the same, and training ends there, at the constant predictor's validation loss "
+        "(switch `stop_gradient`).",
         "FRF trains both networks: the teacher on complete data, the student on incomplete data.",
         "The teacher is frozen and without dropout while it teaches.",
-        "The student starts fresh, as 'initialized student network' says (switch `student_init`).",
+        "The student starts as a copy of the teacher, one reading of 'initialized student network'. A fresh one "
+        "is told apart at once, and the adversary's gradient drowns the task's: at IEMOCAP's learning rate its "
+        "validation loss never leaves the constant predictor's (switch `student_init`).",
         "Discriminators maximise L_HAL by an Adam of their own, one step before each of the student's; "
         "the student minimises it with the discriminators held.",
-        "log(1 - D) is unbounded below; selection does not look at it (switch `saturating`).",
+        "log(1 - D) is unbounded below: a student that enlarges its features wins without end, and its task loss "
+        "explodes. The discriminators' layers are therefore divided by their largest singular value (Miyato et "
+        "al., ICLR 2018), so that no feature earns more than it grows; this adds no parameter (switch `spectral_norm`); selection does not look at L_HAL "
+        "(switch `saturating`).",
         "One discriminator and one statistics network per scale, since widths differ; each has one "
         "hidden layer as wide as the scale, with ReLU.",
         "Mutual information is maximised, as the formula says; the sentence on minimising the "
@@ -97,8 +104,9 @@ class HRLF(mmbench.Method):
         hmi: bool = True,
         hal: bool = True,
         saturating: bool = True,
+        spectral_norm: bool = True,
         stop_gradient: bool = True,
-        student_init: Literal["fresh", "teacher"] = "fresh",
+        student_init: Literal["fresh", "teacher"] = "teacher",
         plateau: bool = False,
         p_complete: float = 0.0,
     ) -> None:
@@ -118,6 +126,10 @@ class HRLF(mmbench.Method):
         self.discriminators = nn.ModuleList(
             mlp(wide, narrow, 1) for wide, narrow in zip(outer, inner, strict=True)
         )
+        if spectral_norm:
+            for layer in self.discriminators.modules():
+                if isinstance(layer, nn.Linear):
+                    parametrizations.spectral_norm(layer)
 
     @classmethod
     def supports(cls, spec: mmbench.DataSpec) -> str | None:

@@ -26,14 +26,18 @@ def factorisation(
 
     Section "Fine-grained Representation Factorization": the mean over the M pairs of one modality plus
     the mean over the M^2 - M pairs of two, and the mean over all M^2 pairs, each over the batch.
+    With `stop_gradient` Z and the compared Q are given: the losses move E^S, E^M and D_r, not what made Z.
     """
     if view.sentiment is None or view.specific is None:
         raise ValueError("there is nothing to translate without factorisation")
-    modality, sentiment = view.modality, view.sentiment  # Z (B, M, d), Q (B, M, k)
-    translated = factorise.translate(sentiment, view.specific)  # Zbar (B, M, M, d)
+    modality, sentiment, specific = view.modality, view.sentiment, view.specific
+    if stop_gradient:
+        modality = modality.detach()
+        sentiment, specific = factorise(modality)
+    translated = factorise.translate(sentiment, specific)  # Zbar (B, M, M, d)
     reconstructed = factorise.reconstruct(translated)  # Qbar (B, M, M, k)
     if stop_gradient:
-        modality, sentiment = modality.detach(), sentiment.detach()
+        sentiment = sentiment.detach()
     # Entry (a, b) of either translates to modality b, and is compared with what b really has.
     translation = distance(translated, modality[:, None]).mean(0)  # (M, M)
     reconstruction = distance(reconstructed, sentiment[:, None]).mean(0)  # (M, M)
