@@ -149,3 +149,13 @@ def test_protocol_show_gives_effective_rates(mmbench):
     status, out, _ = mmbench("protocol", "show", "intra", "--dataset", "mosi")
     assert status == 0 and re.search(r"1\.0 +p=1\.0 +1\.0000 +1\.0000 +1\.0000", out)
     assert "intra@1 on mosi-twin" in out and "SHA-256" in out
+
+
+def test_a_damaged_result_is_named_not_passed_over(mmbench, tmp_path):
+    damaged = tmp_path / "runs" / "mosi-twin" / "constant" / "seed-0-abc" / "manifest.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    for words in ((*RUN, "--dry-run"), ("leaderboard", "mosi-twin")):
+        _, _, err = mmbench(*words)
+        assert str(damaged.relative_to(tmp_path)) in err and "left out" in err
+        assert "warning" in err

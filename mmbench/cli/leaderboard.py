@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mmbench.cli.options import STORE
+from mmbench.cli.options import STORE, warn_damaged
 
 
 @click.command()
@@ -23,6 +23,7 @@ def leaderboard(dataset: str, store: str, suffix: str) -> None:
 
     catalogue().check("reporter", suffix)
     results = Store(Path(store))
+    warn_damaged(results)
     there = results.datasets()
     # A twin's results stand under its own name; ask for "iemocap" and be told of "iemocap-twin".
     if dataset not in there:

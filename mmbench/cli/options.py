@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mmbench.store import Store
+
 STORE = click.option(
     "--store",
     type=click.Path(),
@@ -36,6 +38,16 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True)
+
+
+def warn_damaged(store: Store) -> None:
+    """Says on standard error which results are left out because their manifest cannot be read."""
+    for path in store.damaged():
+        click.echo(
+            f"warning: {path}: cannot be read as a manifest of this version; left out. "
+            "Delete its folder and run the same command to make it anew.",
+            err=True,
+        )
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

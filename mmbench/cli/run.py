@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show
+from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show, warn_damaged
 from mmbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def run(
     registry = discover(plugins)
     results = Store(Path(store))
     results.check_writable()
+    warn_damaged(results)
     check_folder(Path(leaderboards))
     chosen = {kind: _chosen(registry, kind, text) for kind, text in wanted.items()}
     if methods == "all" or datasets == "all":

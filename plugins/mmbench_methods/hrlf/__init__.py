@@ -61,8 +61,8 @@ class HRLF(mmbench.Method):
         "the student minimises it with the discriminators held.",
         "log(1 - D) is unbounded below: a student that enlarges its features wins without end, and its task loss "
         "explodes. The discriminators' layers are therefore divided by their largest singular value (Miyato et "
-        "al., ICLR 2018), so that no feature earns more than it grows; this adds no parameter (switch `spectral_norm`); selection does not look at L_HAL "
-        "(switch `saturating`).",
+        "al., ICLR 2018), so that no feature earns more than it grows; this adds no parameter (switch "
+        "`spectral_norm`). Selection does not look at L_HAL (switch `saturating`).",
         "One discriminator and one statistics network per scale, since widths differ; each has one "
         "hidden layer as wide as the scale, with ReLU.",
         "Mutual information is maximised, as the formula says; the sentence on minimising the "
