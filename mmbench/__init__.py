@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmbench.errors import UsageError as UsageError
     from mmbench.executors import Executor as Executor
     from mmbench.hookspecs import hookimpl as hookimpl
+    from mmbench.importers import Importer as Importer
     from mmbench.leaderboard import Leaderboard as Leaderboard
     from mmbench.methods import Method as Method
     from mmbench.methods import Stage as Stage
@@ -46,6 +47,7 @@ _HOME = {
     "errors": ("DataError", "MmbenchError", "PluginError", "UsageError"),
     "executors": ("Executor",),
     "hookspecs": ("hookimpl",),
+    "importers": ("Importer",),
     "leaderboard": ("Leaderboard",),
     "methods": ("Method", "Stage", "Step", "Terms"),
     "metrics": ("Metric", "Vector"),

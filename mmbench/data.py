@@ -7,9 +7,8 @@ not padding. A sample that lacks a modality has no valid frame of it.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -142,9 +141,3 @@ class Dataset(ABC):
     def make(self) -> Data | None:
         """The data, made from nothing; None if it has to be imported."""
         return None
-
-    def read(self, paths: Sequence[Path]) -> tuple[Data, list[Notice]]:
-        """The data, read from files of other projects; DataError if they do not fit."""
-        from mmbench.errors import DataError
-
-        raise DataError(f"data set {self.name!r} is made by mmbench and cannot be imported")

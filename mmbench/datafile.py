@@ -25,6 +25,7 @@ import numpy as np
 
 from mmbench.data import SPLITS, Data, Dataset, Notice, Samples
 from mmbench.errors import DataError
+from mmbench.importers import Importer
 from mmbench.paths import cache_dir
 from mmbench.tasks import task_from_dict
 
@@ -70,9 +71,18 @@ def obtain(dataset: Dataset) -> Data:
     return write(made, path)
 
 
-def store_import(dataset: Dataset, paths: Sequence[Path]) -> tuple[Data, list[Notice]]:
+def check_importable(dataset: Dataset) -> None:
+    """DataError if it is made by mmbench: real data never takes a twin's name."""
+    if dataset.synthetic:
+        raise DataError(f"data set {dataset.name!r} is made by mmbench and cannot be imported")
+
+
+def store_import(
+    dataset: Dataset, importer: Importer, paths: Sequence[Path]
+) -> tuple[Data, list[Notice]]:
     """Reads foreign files and keeps what they hold; on any error the cache stays as it was."""
-    data, notices = dataset.read(paths)
+    check_importable(dataset)
+    data, notices = importer.read(paths, dataset)
     check(data)
     return write(data, path_of(dataset)), notices
 

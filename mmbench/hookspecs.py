@@ -14,6 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from mmbench.data import Dataset
     from mmbench.executors import Executor
+    from mmbench.importers import Importer
     from mmbench.methods import Method
     from mmbench.metrics import Metric
     from mmbench.missingness import MissingnessProtocol, MissingnessSampler
@@ -29,6 +30,11 @@ hookimpl = pluggy.HookimplMarker("mmbench")
 @hookspec
 def mmbench_register_datasets() -> OneOrSeveral[Dataset]:  # type: ignore[empty-body]
     """Where samples, targets and splits come from."""
+
+
+@hookspec
+def mmbench_register_importers() -> OneOrSeveral[Importer]:  # type: ignore[empty-body]
+    """Which foreign files data sets can be read from."""
 
 
 @hookspec

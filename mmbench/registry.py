@@ -26,6 +26,7 @@ GROUP = "mmbench"
 
 KINDS = {  # kind of class: the hook that registers it, and its base class
     "dataset": ("mmbench_register_datasets", "Dataset"),
+    "importer": ("mmbench_register_importers", "Importer"),
     "protocol": ("mmbench_register_missingness", "MissingnessProtocol"),
     "sampler": ("mmbench_register_missingness", "MissingnessSampler"),
     "method": ("mmbench_register_methods", "Method"),

@@ -46,6 +46,30 @@ def load(path: Path) -> Any:
         ) from error
 
 
+def looks_like_pickle(path: Path) -> bool:
+    """Whether a file begins as pickles do: by its protocol, or by an empty dict in the oldest ones."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError:
+        return False
+    return start in (b"(d", b"}q", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
+
+
+def mentions(path: Path, word: bytes) -> bool:
+    """Whether a file has these bytes anywhere, e.g. a key of its dicts; reads a block at a time."""
+    tail = b""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                if word in tail + block:
+                    return True
+                tail = block[-len(word) :]
+    except OSError:
+        pass
+    return False
+
+
 class _Part:
     """What a pickle may hold while it is read, but not keep, nor alter by its BUILD instruction."""
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mmbench import datafile
 from mmbench.data import SPLITS, Data, Dataset, Notice, Samples
 from mmbench.errors import DataError
+from mmbench.importers import Importer
 from mmbench.tasks import MultiBinary, MultiClass, Regression
 
 
@@ -61,8 +62,19 @@ class Real(Dataset):
     name = "real"
     task = Regression(-3, 3)
 
-    def read(self, paths):
-        return make_data("real", synthetic=False, seed=int(paths[0].name)), [Notice("hello")]
+
+class Numbered(Importer):
+    """Makes its data from the number that a file is called."""
+
+    name = "numbered"
+    summary = "files called by a number"
+
+    def recognises(self, paths):
+        return True
+
+    def read(self, paths, dataset):
+        data = make_data(dataset.name, synthetic=False, seed=int(paths[0].name))
+        return data, [Notice("hello")]
 
 
 def names(folder):
@@ -258,7 +270,7 @@ def test_a_twin_is_made_once_and_made_again_when_damaged():
 def test_real_data_is_imported_and_never_made_up(tmp_path):
     with pytest.raises(DataError, match="mmbench data import real FILE"):
         datafile.obtain(Real())
-    data, notices = datafile.store_import(Real(), [tmp_path / "1"])
+    data, notices = datafile.store_import(Real(), Numbered(), [tmp_path / "1"])
     assert [n.text for n in notices] == ["hello"]
     equal(datafile.obtain(Real()), data)
     path = datafile.path_of(Real())
@@ -268,25 +280,25 @@ def test_real_data_is_imported_and_never_made_up(tmp_path):
 
 
 def test_a_failed_import_leaves_the_cache_as_it_was(tmp_path, monkeypatch):
-    first, _ = datafile.store_import(Real(), [tmp_path / "1"])
+    first, _ = datafile.store_import(Real(), Numbered(), [tmp_path / "1"])
     with pytest.raises(ValueError, match="invalid literal"):
-        datafile.store_import(Real(), [tmp_path / "no number"])
+        datafile.store_import(Real(), Numbered(), [tmp_path / "no number"])
 
-    def bad(self, paths):
+    def bad(self, paths, dataset):
         data = make_data("real", synthetic=False)
         data.splits["test"].features["l"][0, 0, 0] = np.nan
         return data, []
 
     with monkeypatch.context() as patch, pytest.raises(DataError, match=r"'test'.*'l'.*finite"):
-        patch.setattr(Real, "read", bad)
-        datafile.store_import(Real(), [tmp_path / "2"])
+        patch.setattr(Numbered, "read", bad)
+        datafile.store_import(Real(), Numbered(), [tmp_path / "2"])
 
     def fails(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(DataError, match=r"real-v1\.h5.*No space"):
         patch.setattr(os, "fsync", fails)
-        datafile.store_import(Real(), [tmp_path / "3"])
+        datafile.store_import(Real(), Numbered(), [tmp_path / "3"])
     equal(datafile.obtain(Real()), first)
     assert names(datafile.path_of(Real()).parent) == ["real-v1.h5"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASES = {"mult", "twins"}  # modules that plugins share and that register nothing
+BASES = {"twins"}
 
 
 def declared() -> dict[str, str]:

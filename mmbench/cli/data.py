@@ -38,15 +38,24 @@ def list_data() -> None:
 @data.command("import")
 @click.argument("name")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-def import_data(name: str, paths: tuple[Path, ...]) -> None:
+@click.option(
+    "--format", "form", help="An importer's name.  [default: the one that recognises PATHS]"
+)
+def import_data(name: str, paths: tuple[Path, ...], form: str | None) -> None:
     """Read real data from PATHS, check it, and keep it as data set NAME."""
     from mmbench import datafile
     from mmbench.catalogue import catalogue
+    from mmbench.importers import importer_for
     from mmbench.registry import discover
 
     catalogue().check("dataset", name)
-    with console().status(f"importing {name}"):
-        imported, notices = datafile.store_import(discover().find("dataset", name)(), paths)
+    registry = discover()
+    known = {key: found.cls for key, found in registry.classes["importer"].items()}
+    dataset = registry.find("dataset", name)()
+    datafile.check_importable(dataset)
+    importer = registry.find("importer", form)() if form else importer_for(paths, known)
+    with console().status(f"importing {name} as {importer.name}"):
+        imported, notices = datafile.store_import(dataset, importer, paths)
     for notice in notices:
         console().print(f"[yellow]note:[/] {notice.text}")
     _card(imported)

@@ -6,7 +6,16 @@ import click
 
 from mmbench.cli.options import show
 
-KINDS = ("methods", "datasets", "protocols", "samplers", "metrics", "executors", "reporters")
+KINDS = (
+    "methods",
+    "datasets",
+    "importers",
+    "protocols",
+    "samplers",
+    "metrics",
+    "executors",
+    "reporters",
+)
 
 
 @click.command("list")

@@ -7,7 +7,6 @@ Busso et al., IEMOCAP: Interactive emotional dyadic motion capture database, 200
 from __future__ import annotations
 
 import mmbench
-from mmbench_datasets.mult import MulTPickle
 from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.MultiBinary(("happy", "sad", "angry", "neutral"))
@@ -23,7 +22,7 @@ SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clip
 )
 
 
-class IEMOCAP(MulTPickle):
+class IEMOCAP(mmbench.Dataset):
     """The real data, once imported from `iemocap_data.pkl` or `iemocap_data_noalign.pkl` of MulT."""
 
     name = "iemocap"

@@ -7,7 +7,6 @@ Fusion Graph, ACL 2018.
 from __future__ import annotations
 
 import mmbench
-from mmbench_datasets.mult import MulTPickle
 from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.Regression(-3, 3)
@@ -23,7 +22,7 @@ SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clip
 )
 
 
-class MOSEI(MulTPickle):
+class MOSEI(mmbench.Dataset):
     """The real data, once imported from `mosei_senti_data.pkl` or `mosei_senti_data_noalign.pkl` of MulT."""
 
     name = "mosei"

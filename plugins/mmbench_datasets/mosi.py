@@ -7,7 +7,6 @@ Videos, 2016. The public pickle has 5 acoustic and 20 visual features, not the 7
 from __future__ import annotations
 
 import mmbench
-from mmbench_datasets.mult import MulTPickle
 from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.Regression(-3, 3)
@@ -23,7 +22,7 @@ SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clip
 )
 
 
-class MOSI(MulTPickle):
+class MOSI(mmbench.Dataset):
     """The real data, once imported from `mosi_data.pkl` or `mosi_data_noalign.pkl` of MulT."""
 
     name = "mosi"

@@ -20,7 +20,7 @@ from mmbench.data import SPLITS
 from mmbench.errors import DataError
 from mmbench.tasks import MultiBinary, Regression
 from mmbench_datasets import iemocap, mosei, mosi
-from mmbench_datasets.mult import read_mult_pickle
+from mmbench_importers.mult import MulT, read_mult_pickle
 
 TWINS = (iemocap.IEMOCAPTwin, mosi.MOSITwin, mosei.MOSEITwin)
 
@@ -208,11 +208,11 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"mosi_data\.pkl: expected a dict of splits, got list"):
         imported(tmp_path, [1, 2])
     with pytest.raises(DataError, match="one pickle of MulT, got 2 files"):
-        mosi.MOSI().read([Path("a"), Path("b")])
+        MulT().read([Path("a"), Path("b")], mosi.MOSI())
     with pytest.raises(DataError, match="got 0 files"):
-        mosi.MOSI().read([])
+        MulT().read([], mosi.MOSI())
     with pytest.raises(DataError, match="made by mmbench"):
-        mosi.MOSITwin().read([Path("a")])
+        datafile.store_import(mosi.MOSITwin(), MulT(), [Path("a")])
 
 
 def test_what_is_not_finite_becomes_zero_and_is_counted(tmp_path):
@@ -317,7 +317,7 @@ def test_real_mosi(tmp_path):
         ("standard", (1284, 229, 686), {"l": (50, 300), "a": (1, 73)}),
     ):
         file = tmp_path / name / "mosi_data_noalign.pkl"
-        data, _ = datafile.store_import(mosi.MOSI(), [file])
+        data, _ = datafile.store_import(mosi.MOSI(), MulT(), [file])
         assert datafile.obtain(mosi.MOSI()).sha256 == data.sha256
         assert tuple(len(data.splits[s]) for s in SPLITS) == sizes
         assert {m: (x.length, x.width) for m, x in data.modalities().items()} == shapes

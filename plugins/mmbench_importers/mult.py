@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import mmbench
 from mmbench import unpickling
 from mmbench.data import SPLITS, Data, Dataset, Notice, Samples
 from mmbench.errors import DataError
@@ -24,16 +25,27 @@ EMOTIONS = ("neutral", "happy", "sad", "angry")
 """Columns of the labels of `iemocap_data.pkl`."""
 
 
-class MulTPickle(Dataset):
-    """A data set that is imported from one such file. Subclass it and say the name and the task."""
+class MulT(mmbench.Importer):
+    """One such file."""
 
-    def read(self, paths: Sequence[Path]) -> tuple[Data, list[Notice]]:
+    name = "mult"
+    summary = "a pickle of MulT: *_data.pkl or *_data_noalign.pkl with text, audio, vision, labels"
+
+    def recognises(self, paths: Sequence[Path]) -> bool:
+        """One pickle, without the key that only MMSA's have."""
+        return (
+            len(paths) == 1
+            and unpickling.looks_like_pickle(paths[0])
+            and not unpickling.mentions(paths[0], b"regression_labels")
+        )
+
+    def read(self, paths: Sequence[Path], dataset: Dataset) -> tuple[Data, list[Notice]]:
         """From one file; DataError if it does not fit."""
         if len(paths) != 1:
             raise DataError(
-                f"{self.name} is imported from one pickle of MulT, got {len(paths)} files"
+                f"{dataset.name} is imported from one pickle of MulT, got {len(paths)} files"
             )
-        return read_mult_pickle(Path(paths[0]), self)
+        return read_mult_pickle(Path(paths[0]), dataset)
 
 
 def read_mult_pickle(path: Path, dataset: Dataset) -> tuple[Data, list[Notice]]:
@@ -253,3 +265,9 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@mmbench.hookimpl
+def mmbench_register_importers() -> type[mmbench.Importer]:
+    """MulT's pickles."""
+    return MulT
