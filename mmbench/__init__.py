@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mmbench.missingness import Condition as Condition
     from mmbench.missingness import MissingnessProtocol as MissingnessProtocol
     from mmbench.missingness import MissingnessSampler as MissingnessSampler
+    from mmbench.oracle import Oracle as Oracle
     from mmbench.reporters import Reporter as Reporter
     from mmbench.tasks import MultiBinary as MultiBinary
     from mmbench.tasks import MultiClass as MultiClass
@@ -52,6 +53,7 @@ _HOME = {
     "methods": ("Method", "Stage", "Step", "Terms"),
     "metrics": ("Metric", "Vector"),
     "missingness": ("Condition", "MissingnessProtocol", "MissingnessSampler"),
+    "oracle": ("Oracle",),
     "reporters": ("Reporter",),
     "tasks": ("MultiBinary", "MultiClass", "Regression", "Task"),
 }

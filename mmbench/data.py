@@ -9,11 +9,14 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mmbench.tasks import Task
+
+if TYPE_CHECKING:
+    from mmbench.oracle import Oracle
 
 SPLITS = ("train", "valid", "test")
 
@@ -140,4 +143,8 @@ class Dataset(ABC):
 
     def make(self) -> Data | None:
         """The data, made from nothing; None if it has to be imported."""
+        return None
+
+    def oracle(self) -> Oracle | None:
+        """What its generator knows of it; None for real data."""
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mmbench.cli.options import console, show
+from mmbench.errors import UsageError
 
 
 @click.group()
@@ -75,6 +76,54 @@ def check_data(name: str) -> None:
     if notice:
         console().print(f"[bold yellow]synthetic:[/] {notice}")
     _card(datafile.obtain(cls()))
+
+
+@data.command()
+@click.argument("name")
+@click.option("--protocol", default="inter", show_default=True, help="A protocol's name.")
+def ceiling(name: str, protocol: str) -> None:
+    """Show what the best possible predictor scores on a synthetic data set, above the floor."""
+    from rich.progress import Progress
+
+    from mmbench import datafile
+    from mmbench.catalogue import catalogue
+    from mmbench.data import DataSpec
+    from mmbench.metrics import floor
+    from mmbench.oracle import ceilings
+    from mmbench.registry import discover
+    from mmbench.runner import resolve
+    from mmbench.work import metrics_for
+
+    catalogue().check("dataset", name)
+    catalogue().check("protocol", protocol)
+    registry = discover()
+    cls, notice = resolve(registry, name)
+    if notice:
+        console().print(f"[bold yellow]synthetic:[/] {notice}")
+    oracle = cls().oracle()
+    if oracle is None:
+        raise UsageError(f"{name} is real data, and nobody knows its ceiling; ask for a twin's")
+    content = datafile.obtain(cls())
+    chosen = registry.find("protocol", protocol)()
+    spec = DataSpec(content.name, content.modalities(), content.task, cls.schedule)
+    metrics = [m for m in metrics_for(registry, spec) if m.name == content.task.headline]
+    with Progress(console=console(), transient=True) as progress:
+        bar = progress.add_task("ceilings", total=1.0)
+        found = ceilings(
+            oracle, content, chosen, metrics, lambda share: progress.update(bar, completed=share)
+        )
+    lowest = floor(content.task, metrics, content.splits["test"].targets)
+    conditions = chosen.conditions(list(content.modalities()))
+    for metric in metrics:
+        unit, floors = 100 if metric.unit == "%" else 1, lowest[metric.name]
+        show(
+            f"ceilings of {content.name}, {chosen.id}: {metric.title}{' x 100' if unit == 100 else ''}",
+            ("condition", *(f"{label} (floor {unit * low:.1f})" for label, low in floors.items())),
+            [
+                (c.title, *(f"{unit * value:.1f}" for value in found[c.name][metric.name].values()))
+                for c in conditions
+            ],
+        )
 
 
 def _card(content: Any) -> None:

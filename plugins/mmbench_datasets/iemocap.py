@@ -41,11 +41,18 @@ class IEMOCAPTwin(Twin):
     schedule = SCHEDULE
     recipe = Recipe(
         length=20,
-        modalities={
-            "l": Modality(300, honesty=0.66, strength=6.0, speaker=0.6),
-            "a": Modality(74, honesty=0.54, strength=5.0, speaker=0.6),
-            "v": Modality(35, honesty=0.5, strength=5.0, speaker=0.6),
+        modalities={  # honesty: happy, sad, angry, neutral
+            "l": Modality(
+                300, silence=0.17, repeats=0.15, honesty=(0.72, 0.98, 0.98, 0.0), cues=0.35
+            ),
+            "a": Modality(
+                74, silence=0.82, repeats=0.15, honesty=(0.51, 0.73, 0.98, 0.98), cues=0.35
+            ),
+            "v": Modality(
+                35, silence=0.80, repeats=0.15, honesty=(0.32, 0.0, 0.06, 0.86), cues=0.35
+            ),
         },
+        common=(0.98, 0.26, 0.98, 0.0),
         counts={  # those of the test split are the real ones; the others have its shares
             "train": (391, 559, 658, 1109),
             "valid": (115, 164, 193, 326),

@@ -42,16 +42,17 @@ class MOSEITwin(Twin):
     recipe = Recipe(
         length=50,
         modalities={
-            "l": Modality(300, honesty=0.66, strength=5.0, speaker=0.7),
-            "a": Modality(74, honesty=0.44, strength=4.0, speaker=0.7),
-            "v": Modality(35, honesty=0.42, strength=4.0, speaker=0.7),
+            "l": Modality(300, silence=0.03, repeats=0.40, honesty=0.63),
+            "a": Modality(74, silence=0.49, repeats=0.0, honesty=0.63),
+            "v": Modality(35, silence=0.03, repeats=0.0, honesty=0.25),
         },
+        common=0.62,
         counts={
             "train": (4738, 3540, 8048),
             "valid": (506, 433, 932),
             "test": (1350, 1025, 2284),
         },
-        grid=1 / 3,
+        steps=9,
     )
 
 

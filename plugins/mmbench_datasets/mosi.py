@@ -42,12 +42,13 @@ class MOSITwin(Twin):
     recipe = Recipe(
         length=50,
         modalities={
-            "l": Modality(300, honesty=0.66, strength=5.0, speaker=0.7),
-            "a": Modality(5, honesty=0.44, strength=4.0, speaker=0.7),
-            "v": Modality(20, honesty=0.42, strength=4.0, speaker=0.7),
+            "l": Modality(300, silence=0.06, repeats=0.51, honesty=0.72),
+            "a": Modality(5, silence=0.44, repeats=0.80, honesty=0.56),
+            "v": Modality(20, silence=0.45, repeats=0.69, honesty=0.06),
         },
+        common=0.71,
         counts={"train": (552, 53, 679), "valid": (92, 13, 124), "test": (379, 30, 277)},
-        grid=0.2,
+        steps=15,
     )
 
 

@@ -1,0 +1,264 @@
+"""plugins/mmbench_datasets: the twins, and what can be known of them."""
+
+import dataclasses
+import itertools
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+
+from mmbench import datafile
+from mmbench.data import SPLITS
+from mmbench.tasks import MultiBinary, Regression
+from mmbench_datasets import iemocap, mosei, mosi, tiny
+from mmbench_datasets._generator import Generator, Modality, Recipe
+
+TWINS = (iemocap.IEMOCAPTwin, mosi.MOSITwin, mosei.MOSEITwin)
+
+
+def small(cls, share=0.02):
+    """A twin of few utterances."""
+    counts = {
+        split: tuple(max(2, int(n * share)) for n in of_split)
+        for split, of_split in cls.recipe.counts.items()
+    }
+    return type("Small", (cls,), {"recipe": dataclasses.replace(cls.recipe, counts=counts)})()
+
+
+@pytest.mark.parametrize("cls", TWINS)
+def test_a_twin_keeps_the_promises_of_data(cls):
+    twin = small(cls)
+    data = twin.make()
+    datafile.check(data)
+    assert data.synthetic and data.name.endswith("-twin") and "generator" in data.source
+    assert list(data.modalities()) == ["l", "a", "v"]
+    for split, samples in data.splits.items():
+        assert samples.ids[1] == f"{cls.name}/{split}/00001"
+        valid = samples.valid["l"]
+        assert (np.diff(valid.astype(int), axis=1) >= 0).all() and valid.any(1).all()
+        assert valid.sum(1).std() > 1
+        for m in "av":
+            np.testing.assert_array_equal(samples.valid[m], valid)
+            np.testing.assert_array_equal(samples.features[m].any(-1), valid)
+        if isinstance(cls.task, MultiBinary):
+            assert (samples.targets.sum(1) == 1).all()
+            assert tuple(samples.targets.sum(0)) == twin.recipe.counts[split]
+        else:
+            scores = samples.targets[:, 0]
+            signs = tuple((np.sign(scores) == s).sum() for s in (-1, 0, 1))
+            assert signs == twin.recipe.counts[split]
+            steps = scores / 3 * cls.recipe.steps
+            np.testing.assert_allclose(steps, np.rint(steps), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("real", "twin", "sizes", "length", "widths"),
+    [
+        (iemocap.IEMOCAP, iemocap.IEMOCAPTwin, (2717, 798, 938), 20, (300, 74, 35)),
+        (mosi.MOSI, mosi.MOSITwin, (1284, 229, 686), 50, (300, 5, 20)),
+        (mosei.MOSEI, mosei.MOSEITwin, (16326, 1871, 4659), 50, (300, 74, 35)),
+    ],
+)
+def test_a_twin_has_the_shape_of_the_real_data(real, twin, sizes, length, widths):
+    assert real.stand_in == twin.name and not real.synthetic and twin.synthetic
+    assert real.task == twin.task and real.schedule == twin.schedule
+    assert tuple(sum(twin.recipe.counts[s]) for s in SPLITS) == sizes
+    assert twin.recipe.length == length
+    assert tuple(m.width for m in twin.recipe.modalities.values()) == widths
+    assert real().make() is None
+
+
+def test_the_counts_of_the_published_test_splits():
+    assert iemocap.TASK.labels == ("happy", "sad", "angry", "neutral")
+    assert iemocap.IEMOCAPTwin.recipe.counts["test"] == (135, 193, 227, 383)
+    assert mosi.MOSITwin.recipe.counts["test"] == (379, 30, 277)
+    assert mosei.MOSEITwin.recipe.counts["test"] == (1350, 1025, 2284)
+    assert mosi.TASK == mosei.TASK == Regression(-3, 3)
+
+
+def test_a_twin_is_a_pure_function_of_its_version(monkeypatch):
+    np.random.seed(1)  # noqa: NPY002 - it must not matter
+    first = datafile.content_hash(small(mosi.MOSITwin).make())
+    np.random.seed(2)  # noqa: NPY002
+    assert datafile.content_hash(small(mosi.MOSITwin).make()) == first
+    monkeypatch.setattr(mosi.MOSITwin, "version", mosi.MOSITwin.version + 1)
+    assert datafile.content_hash(small(mosi.MOSITwin).make()) != first
+
+
+def test_memory_beside_the_result_is_bounded():
+    counts = {"train": (400, 400, 4000), "valid": (1, 1, 1), "test": (1, 1, 1)}
+    modalities = {"l": mosei.MOSEITwin.recipe.modalities["l"]}
+    recipe = dataclasses.replace(mosei.MOSEITwin.recipe, counts=counts, modalities=modalities)
+    twin = type("Small", (mosei.MOSEITwin,), {"recipe": recipe})()
+    tracemalloc.start()
+    try:
+        size = twin.make().splits["train"].features["l"].nbytes
+        assert tracemalloc.get_traced_memory()[1] < 1.4 * size
+    finally:
+        tracemalloc.stop()
+
+
+# -- The posterior -----------------------------------------------------------------------------
+
+SMALL = Recipe(
+    length=3,
+    modalities={
+        "x": Modality(
+            4, 0.2, 0.3, (0.7, 0.4), 0.3, 0.2, 0.2, strength=1.0, marker=0.8, speaker=0.4
+        ),
+        "y": Modality(3, 0.1, 0.6, 0.5, 0.2, 0.1, 0.3, strength=1.2, marker=0.5, speaker=0.5),
+    },
+    common=(0.6, 0.8),
+    counts={"test": (3, 5)},
+    speakers=2,
+)
+
+
+def brute_force(generator, features, observed):
+    """The posterior of one utterance, by a sum over everything that is not observed."""
+    recipe, shares = generator.recipe, np.array([3, 5]) / 8
+
+    def told(honesty, truth):  # the chance of each message
+        each = np.broadcast_to(honesty, 2)[truth]
+        return [each * (k == truth) + (1 - each) * shares[k] for k in range(2)]
+
+    def density(m, t, mean):
+        return math.prod(norm.pdf(features[m][t], mean))
+
+    def frames(m, said):  # said: a message, or None for silence
+        kind, voice = recipe.modalities[m], generator.voices[m]
+        marked, denied, plain = voice.vectors[1:3], voice.vectors[3:5], voice.vectors[5:7]
+        total = 0.0
+        seen = [t for t in range(3) if observed[m][t]]
+        for speaker in voice.speakers:
+            for kinds in itertools.product(
+                ("cue", "denial", "chat 0", "chat 1", "pause"), repeat=len(seen)
+            ):
+                chance = 1 / len(voice.speakers)
+                for t, what in zip(seen, kinds, strict=True):
+                    if what == "cue":
+                        p, vector = (0, 0) if said is None else (kind.cues, marked[said])
+                    elif what == "denial":
+                        p, vector = (0, 0) if said is None else (kind.denials, denied[said])
+                    elif what == "pause":
+                        p = 1 - kind.chatter - (0 if said is None else kind.cues + kind.denials)
+                        vector = np.zeros(kind.width)
+                    else:
+                        p, vector = kind.chatter / 2, plain[int(what[-1])]
+                    chance *= p and p * density(m, t, speaker + vector)
+                total += chance
+        return total
+
+    said = {m: [frames(m, k) for k in (0, 1, None)] for m in recipe.modalities}
+    joint = []
+    for truth in range(2):
+        total = 0.0
+        for shared in range(2):
+            chance = shares[truth] * told(recipe.common, truth)[shared]
+            for m, kind in recipe.modalities.items():
+                own = told(kind.honesty, truth)
+                heard = kind.silence * said[m][2]
+                for k in range(2):
+                    says_k = kind.repeats * (k == shared) + (1 - kind.repeats) * own[k]
+                    heard += (1 - kind.silence) * says_k * said[m][k]
+                chance *= heard
+            total += chance
+        joint.append(total)
+    return np.array(joint) / sum(joint)
+
+
+def test_the_posterior_is_the_sum_over_all_that_is_hidden():
+    generator = Generator(SMALL, "small", 1)
+    valid = np.ones((8, 3), bool)
+    features = generator.draw_frames("test", generator.draw_values("test"), valid)
+    rng = np.random.default_rng(0)
+    observed = {m: rng.random((8, 3)) < 0.7 for m in features}
+    observed["x"][0] = observed["y"][1] = False  # a whole modality
+    found = generator.posterior("test", features, observed)
+    for row in range(8):
+        one = ({m: x[row] for m, x in features.items()}, {m: o[row] for m, o in observed.items()})
+        np.testing.assert_allclose(found[row], brute_force(generator, *one), rtol=1e-9)
+
+
+def test_what_is_hidden_changes_nothing_and_nothing_gives_the_label_shares():
+    generator = Generator(SMALL, "small", 1)
+    valid = np.ones((8, 3), bool)
+    features = generator.draw_frames("test", generator.draw_values("test"), valid)
+    observed = {m: np.arange(24).reshape(8, 3) % 2 == 0 for m in features}
+    poisoned = {
+        m: np.where(observed[m][..., None], x, 1e3).astype(np.float32) for m, x in features.items()
+    }
+    np.testing.assert_array_equal(
+        generator.posterior("test", features, observed),
+        generator.posterior("test", poisoned, observed),
+    )
+    nothing = {m: np.zeros((8, 3), bool) for m in features}
+    np.testing.assert_allclose(
+        generator.posterior("test", features, nothing), np.tile([3 / 8, 5 / 8], (8, 1))
+    )
+
+
+def test_the_posterior_is_as_sure_as_it_is_right():
+    """Of 20,000 utterances that are given a share p, a share p is so: what is drawn is what is inverted."""
+    twin = tiny.Tiny()
+    counts = {"test": (8500, 1500, 10000)}
+    generator = Generator(dataclasses.replace(twin.recipe, counts=counts), "large", 1)
+    values = generator.draw_values("test")
+    valid = np.ones((len(values), 8), bool)
+    frames = generator.draw_frames("test", values, valid)
+    given = generator.posterior("test", frames, dict.fromkeys(frames, valid))
+    truth = np.eye(7)[generator.messages[values]]
+    for low in np.arange(0, 1, 0.1):
+        among = (given >= low) & (given < low + 0.1)
+        spread = math.sqrt((given[among] * (1 - given[among])).sum()) / among.sum()
+        assert abs(truth[among].mean() - given[among].mean()) < 4 * spread
+
+
+# -- Ceilings ----------------------------------------------------------------------------------
+
+
+def test_a_linear_probe_of_mean_features_stays_far_below_the_oracle():
+    data = mosi.MOSITwin().make()
+
+    def split(name):
+        samples = data.splits[name]
+        x = samples.features["l"].sum(1) / samples.valid["l"].sum(1, keepdims=True)
+        y = samples.targets[:, 0]
+        return x[y != 0], y[y != 0] > 0
+
+    test = data.splits["test"]
+    oracle = mosi.MOSITwin().oracle()
+    nothing = np.zeros_like(test.valid["a"])
+    observed = {"l": test.valid["l"], "a": nothing, "v": nothing}
+    best = oracle.outputs(oracle.posterior(test.features, observed))[:, 0]
+    (x, y), (x_test, y_test) = split("train"), split("test")
+    probe = LogisticRegression(C=0.01, max_iter=1000).fit(x, y).predict(x_test)
+    reached = f1_score(y_test, probe, average="weighted")
+    ceiling = f1_score(y_test, best[test.targets[:, 0] != 0] > 0, average="weighted")
+    assert 0.5 < reached < ceiling - 0.1 and ceiling > 0.8
+
+
+@pytest.mark.parametrize("cls", [*TWINS, tiny.Tiny])
+def test_an_oracle_speaks_as_a_method_does(cls):
+    twin = small(cls)
+    samples = twin.make().splits["test"]
+    oracle = twin.oracle()
+    posterior = oracle.posterior(samples.features, samples.valid)
+    np.testing.assert_allclose(posterior.sum(1), 1)
+    outputs = oracle.outputs(posterior)
+    assert outputs.shape == (len(samples), cls.task.n_out) and np.isfinite(outputs).all()
+    drawn = oracle.draw(posterior, np.random.default_rng(0))
+    assert drawn.shape == samples.targets.shape and drawn.dtype == samples.targets.dtype
+    assert np.isin(drawn, np.concatenate([samples.targets, drawn])).all()
+
+
+def test_a_score_lies_on_the_side_that_is_more_probable():
+    oracle = tiny.Tiny().oracle()
+    posterior = np.array([[0.3, 0, 0, 0, 0.7, 0, 0], [0, 0, 0.6, 0, 0, 0, 0.4]])
+    outputs = oracle.outputs(posterior)[:, 0]
+    assert (posterior @ oracle.generator.values < 0).tolist() == [True, False]
+    assert (outputs > 0).tolist() == [True, False]
