@@ -80,23 +80,23 @@ def _verdict(card: DataCard) -> str:
 
 def _tables(card: DataCard) -> Iterator[Table]:
     yield Table(
-        "Modalities: their padding, and the values of valid frames",
-        ("modality", "T", "width", "padding", "range", "mean ± std", "zero frames"),
+        "Modalities: padding, values of valid frames, how many of these are all zero",
+        ("modality", "T", "width", "padding", "range", "mean ± std", "zeros"),
         [
             (
                 m,
                 str(x.length),
                 str(x.width),
                 f"{x.padding:.1%} {x.side}" if x.padding else "none",
-                f"{x.low:.4g} to {x.high:.4g}",
-                f"{x.mean:.3g} ± {x.std:.3g}",
+                f"{x.low:.3g} to {x.high:.3g}",
+                f"{x.mean:.2g} ± {x.std:.3g}",
                 f"{x.zero_frames:.1%}",
             )
             for m, x in card.modalities.items()
         ],
     )
     yield Table(
-        "Samples, and their valid frames: least / mean / most (samples without)",
+        "Samples, and their valid frames: least / mean / most",
         ("split", "samples", "published", *card.modalities),
         [
             (
@@ -104,7 +104,8 @@ def _tables(card: DataCard) -> Iterator[Table]:
                 str(card.sizes[split]),
                 str((card.expected_sizes or {}).get(split, "-")),
                 *(
-                    f"{n.least} / {n.mean:.1f} / {n.most} ({n.without})"
+                    f"{n.least} / {n.mean:.1f} / {n.most}"
+                    + (f" ({n.without} without)" if n.without else "")
                     for n in (x.lengths[split] for x in card.modalities.values())
                 ),
             )
