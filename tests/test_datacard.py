@@ -385,6 +385,34 @@ def test_facts_of_modalities():
     assert facts.padding == pytest.approx(1 - has.mean())
 
 
+def test_constant_columns_are_not_told_twice():
+    data = made(widths={"l": 4, "a": 3})
+    only(data, (..., slice(1, 3)), 0)
+    (finding,) = card(data).findings
+    assert finding.text.startswith("2 of 3 columns are constant")
+    assert card(data).modalities["a"].duplicate == ()
+
+
+def test_one_frame_does_not_make_columns_constant():
+    data = made()
+    gone(data, splits=["train"], rows=slice(1, None))
+    data.splits["train"].valid["a"][0] = [False] * 4 + [True]
+    data.splits["train"].features["a"][0, :-1] = 0
+    assert card(data).modalities["a"].constant == ()
+
+
+def test_zeros_of_other_length_are_not_the_same():
+    data = made()
+    for m in "la":
+        gone(data, m, ["train"], rows=slice(2))
+        data.splits["train"].valid[m][0, -1:] = True
+        data.splits["train"].valid[m][1, -2:] = True
+    assert card(data).repeats == ()
+    data.splits["train"].valid["l"][1] = data.splits["train"].valid["l"][0]
+    data.splits["train"].valid["a"][1] = data.splits["train"].valid["a"][0]
+    assert len(card(data).repeats) == 1
+
+
 def test_single_frames_have_no_padding():
     data = made(length=1)
     assert {m.side for m in card(data).modalities.values()} == {"none"}
@@ -474,7 +502,7 @@ def import_mosi(mmbench, tmp_path):
             split: {
                 **{keys[m]: x.copy() for m, x in s.features.items()},
                 "labels": s.targets[..., None],
-                "id": [(f"{split}{i // 10}<b>|", i) for i in range(len(s))],
+                "id": [(f"{split}{i // 10}[b]<b>|", i) for i in range(len(s))],
             }
             for split, s in data.splits.items()
         }
@@ -510,7 +538,7 @@ def test_problems_come_first_on_screen(mmbench, import_mosi):
     lines = out.splitlines()
     assert not err and lines[0] == "mosi (real data): 2 serious, 1 warning, 1 note"
     assert [line.partition(":")[0] for line in lines[1:5]] == ["serious"] * 2 + ["warning", "note"]
-    assert "train0<b>|" in out and out in imported  # an import ends with the same
+    assert "train0[b]<b>|" in out and out in imported  # an import ends with the same
     for told in ("Modalities", "Samples", "Targets", "Floors", "F1 (%)", "not_finite: 1"):
         assert told in out
 
@@ -521,7 +549,7 @@ def test_the_markdown_is_whole(mmbench, import_mosi):
     assert not err and out.startswith(
         "# mosi\n\n## Findings: 2 serious, 1 warning, 1 note\n\n- **serious**"
     )
-    assert "train0&lt;b>\\|" in out
+    assert "train0\\[b]&lt;b>\\|" in out
     headings = [line for line in out.splitlines() if line.startswith("## ")]
     assert len(headings) == 5
     tables = [line for line in out.splitlines() if line.startswith("|")]
@@ -539,7 +567,7 @@ def test_the_json_is_sorted_and_stable(mmbench, import_mosi):
     assert [f["level"] for f in content["findings"]] == ["serious", "serious", "warning", "note"]
     assert content["sizes"] == dict.fromkeys(SPLITS, 42)
     assert content["expected_sizes"] == {"train": 1284, "valid": 229, "test": 686}
-    assert content["groups"]["shared"] == {"train0<b>|": ["train", "test"]}
+    assert content["groups"]["shared"] == {"train0[b]<b>|": ["train", "test"]}
     assert content["modalities"]["v"]["width"] == 2 and content["source"]["not_finite"] == "1"
     assert content["labels"]["sentiment"]["counts"]["train"] == [6] * 7
     assert set(content["floors"]) == set(content["metrics"]) and content["headline"] == "f1"
