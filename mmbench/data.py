@@ -6,6 +6,7 @@ not padding. A sample that lacks a modality has no valid frame of it.
 
 from __future__ import annotations
 
+import re
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from mmbench.oracle import Oracle
 
 SPLITS = ("train", "valid", "test")
+SEGMENT = re.compile(
+    r"(.+?)(?:\$_\$\d+|\[\d+]|_\d+(?:\.\d+)?_\d+\.\d+|_\d+\.\d+_\d+|_\d+)(?:#\d+)?"
+)
+"""An id that ends in a segment of something: see `Dataset.group_of`."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ class Data:
     splits: Mapping[str, Samples]
     synthetic: bool
     source: Mapping[str, str]
-    """Where it came from: file names and their SHA-256, or the generator and its version."""
+    """Where it came from: file names and their SHA-256, or the generator and its version. `not_finite`, if
+    there, is how many values were NaN or infinite in the file, and are 0 here."""
     sha256: str = ""
     """Of the content of all splits; set when it is written or read."""
 
@@ -139,6 +145,8 @@ class Dataset(ABC):
     synthetic: ClassVar[bool] = False
     stand_in: ClassVar[str | None] = None
     """Name of the synthetic twin to use where the real data has not been imported."""
+    expected_sizes: ClassVar[Mapping[str, int] | None] = None
+    """By split: the samples that the published data has. Others may be imported, and are pointed out."""
     version: ClassVar[int] = 1
 
     def make(self) -> Data | None:
@@ -148,3 +156,13 @@ class Dataset(ABC):
     def oracle(self) -> Oracle | None:
         """What its generator knows of it; None for real data."""
         return None
+
+    def group_of(self, sample_id: str) -> str | None:
+        """The video or speaker of a sample, no two splits of which share one; None if its id does not say.
+
+        The rule is that an id ends in a segment of a video: `video$_$3`, `video[3]`, `video_3`, or start
+        and end in seconds, `video_0.5_1.5`; the `#2` of an id that was repeated does not count. A data
+        set with other ids, or that is not split by such groups, overrides it.
+        """
+        match = SEGMENT.fullmatch(sample_id)
+        return match[1] if match else None

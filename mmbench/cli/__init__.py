@@ -25,8 +25,9 @@ def cli() -> None:
 
         mmbench run --method hrlf --dataset iemocap
 
-    Exit status: 0 done; 1 some jobs failed, and their rows say why; 2 a mistake in usage, configuration,
-    plugin or data, told in one message. --debug, anywhere, shows the traceback.
+    Exit status: 0 done; 1 some jobs failed, and their rows say why, or a data set has something serious;
+    2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
+    the traceback.
     """
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mmbench.cli.options import console, show
 from mmbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmbench.data import Data, Dataset
+    from mmbench.datacard import DataCard
+    from mmbench.registry import Registry
 
 
 @click.group()
@@ -46,6 +51,7 @@ def import_data(name: str, paths: tuple[Path, ...], form: str | None) -> None:
     """Read real data from PATHS, check it, and keep it as data set NAME."""
     from mmbench import datafile
     from mmbench.catalogue import catalogue
+    from mmbench.cli.card import show_card
     from mmbench.importers import importer_for
     from mmbench.registry import discover
 
@@ -59,23 +65,41 @@ def import_data(name: str, paths: tuple[Path, ...], form: str | None) -> None:
         imported, notices = datafile.store_import(dataset, importer, paths)
     for notice in notices:
         console().print(f"[yellow]note:[/] {notice.text}")
-    _card(imported)
+    show_card(_card(imported, dataset, registry))
 
 
 @data.command("check")
 @click.argument("name")
-def check_data(name: str) -> None:
-    """Read data set NAME, verify its checksum, and show what it holds."""
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "md", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, for a README, or for programs.",
+)
+def check_data(name: str, form: str) -> int:
+    """Read data set NAME, verify its checksum, and show what it holds and what is wrong with it.
+
+    Exit status 1 if something is serious: it makes results wrong.
+    """
     from mmbench import datafile
     from mmbench.catalogue import catalogue
+    from mmbench.cli.card import as_json, markdown, show_card
     from mmbench.registry import discover
     from mmbench.runner import resolve
 
     catalogue().check("dataset", name)
-    cls, notice = resolve(discover(), name)
+    registry = discover()
+    cls, notice = resolve(registry, name)
     if notice:
-        console().print(f"[bold yellow]synthetic:[/] {notice}")
-    _card(datafile.obtain(cls()))
+        console(stderr=form != "text").print(f"[bold yellow]synthetic:[/] {notice}")
+    card = _card(datafile.obtain(cls()), cls(), registry)
+    if form == "text":
+        show_card(card)
+    else:
+        click.echo(markdown(card) if form == "md" else as_json(card))
+    return 1 if card.serious else 0
 
 
 @data.command()
@@ -126,36 +150,11 @@ def ceiling(name: str, protocol: str) -> None:
         )
 
 
-def _card(content: Any) -> None:
-    """Shapes, sizes and targets of a data set."""
-    from mmbench.data import SPLITS
+def _card(content: Data, dataset: Dataset, registry: Registry) -> DataCard:
+    """The card of a data set, with the floors of every metric that can judge it."""
+    from mmbench.data import DataSpec
+    from mmbench.datacard import DataCard
+    from mmbench.work import metrics_for
 
-    rows = []
-    for name, shape in content.modalities().items():
-        lengths = [content.splits[s].valid[name].sum(1) for s in SPLITS]
-        rows.append(
-            (
-                name,
-                str(shape.length),
-                str(shape.width),
-                " / ".join(f"{n.mean():.1f}" for n in lengths),
-                " / ".join(str(int((n == 0).sum())) for n in lengths),
-            )
-        )
-    kind = "synthetic twin" if content.synthetic else "real data"
-    sizes = " / ".join(str(len(content.splits[s])) for s in SPLITS)
-    show(
-        f"{content.name} ({kind}): {sizes} samples in train / valid / test",
-        ("modality", "T", "width", "valid frames, mean", "samples without it"),
-        rows,
-    )
-    for split in SPLITS:
-        targets = content.splits[split].targets
-        means = ", ".join(
-            f"{label} {value:.3f}"
-            for label, value in zip(content.task.labels, targets.mean(0), strict=True)
-        )
-        console().print(f"mean target, {split}: {means}")
-    console().print(f"SHA-256 of the content: {content.sha256}")
-    for key, value in content.source.items():
-        console().print(f"{key}: {value}")
+    spec = DataSpec(content.name, content.modalities(), content.task)
+    return DataCard.of(content, dataset, metrics_for(registry, spec))

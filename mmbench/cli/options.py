@@ -33,11 +33,11 @@ def names(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def console() -> Console:
-    """Where people read: standard output."""
+def console(*, stderr: bool = False) -> Console:
+    """Where people read: standard output or, beside what a program reads, standard error."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def warn_damaged(store: Store) -> None:

@@ -10,6 +10,7 @@ import mmbench
 from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.MultiBinary(("happy", "sad", "angry", "neutral"))
+SIZES = {"train": 2717, "valid": 798, "test": 938}
 SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clipping: MulT, table 5
     learning_rate=4e-3,
     batch_size=32,
@@ -29,6 +30,7 @@ class IEMOCAP(mmbench.Dataset):
     summary = "four emotions of actors in dialogue, 2717/798/938 utterances; l 300, a 74, v 35"
     task = TASK
     schedule = SCHEDULE
+    expected_sizes = SIZES
     stand_in = "iemocap-twin"
 
 
@@ -39,6 +41,7 @@ class IEMOCAPTwin(Twin):
     summary = "synthetic: IEMOCAP's shapes, sizes and label shares, made-up content"
     task = TASK
     schedule = SCHEDULE
+    expected_sizes = SIZES
     recipe = Recipe(
         length=20,
         modalities={  # honesty: happy, sad, angry, neutral

@@ -10,6 +10,7 @@ import mmbench
 from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.Regression(-3, 3)
+SIZES = {"train": 16326, "valid": 1871, "test": 4659}
 SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clipping: MulT, table 5
     learning_rate=2e-3,
     batch_size=16,
@@ -29,6 +30,7 @@ class MOSEI(mmbench.Dataset):
     summary = "sentiment of 22,856 opinions, 16326/1871/4659; l 300, a 74, v 35"
     task = TASK
     schedule = SCHEDULE
+    expected_sizes = SIZES
     stand_in = "mosei-twin"
 
 
@@ -39,6 +41,7 @@ class MOSEITwin(Twin):
     summary = "synthetic: MOSEI's shapes, sizes and label shares, made-up content"
     task = TASK
     schedule = SCHEDULE
+    expected_sizes = SIZES
     recipe = Recipe(
         length=50,
         modalities={

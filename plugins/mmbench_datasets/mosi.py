@@ -10,6 +10,7 @@ import mmbench
 from mmbench_datasets.twins import Modality, Recipe, Twin
 
 TASK = mmbench.Regression(-3, 3)
+SIZES = {"train": 1284, "valid": 229, "test": 686}
 SCHEDULE = mmbench.Schedule(  # HRLF, "Implementation Details"; dropout and clipping: MulT, table 5
     learning_rate=1e-3,
     batch_size=128,
@@ -29,6 +30,7 @@ class MOSI(mmbench.Dataset):
     summary = "sentiment of 2199 opinions in film reviews, 1284/229/686; l 300, a 5, v 20 in public"
     task = TASK
     schedule = SCHEDULE
+    expected_sizes = SIZES
     stand_in = "mosi-twin"
 
 
@@ -39,6 +41,7 @@ class MOSITwin(Twin):
     summary = "synthetic: MOSI's shapes, sizes and label shares, made-up content"
     task = TASK
     schedule = SCHEDULE
+    expected_sizes = SIZES
     recipe = Recipe(
         length=50,
         modalities={

@@ -84,7 +84,7 @@ def read_mult_pickle(path: Path, dataset: Dataset) -> tuple[Data, list[Notice]]:
             task=dataset.task,
             splits=splits,
             synthetic=False,
-            source={"file": path.name, "sha256": _sha256(path)},
+            source={"file": path.name, "sha256": _sha256(path), **reader.said()},
         ),
         [Notice(f"{path.name}: {text}") for text in reader.notices],
     )
@@ -97,6 +97,11 @@ class _Reader:
         self.path, self.keys, self.task = path, keys, dataset.task
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.notices: list[str] = []
+        self.not_finite = 0
+
+    def said(self) -> dict[str, str]:
+        """What the source says beside the file."""
+        return {"not_finite": str(self.not_finite)} if self.not_finite else {}
 
     def fail(self, split: str, key: str, what: str) -> DataError:
         return DataError(f"{self.path}: [{split!r}][{key!r}]: {what}")
@@ -127,6 +132,7 @@ class _Reader:
                 x = x.astype(np.float32)
             bad = ~np.isfinite(x)
             if bad.any():
+                self.not_finite += int(bad.sum())
                 self.notices.append(
                     f"{bad.sum()} values of {key} in {split} were not finite, now 0"
                 )

@@ -1,0 +1,172 @@
+"""A data card on screen, as Markdown, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from mmbench.cli.options import console, show
+from mmbench.data import SPLITS
+from mmbench.datacard import DataCard
+
+MEANS = {"regression": ("mean",), "multi-binary": ("share of yes",)}
+"""What the mean target is, by kind of task; that of class numbers is nothing."""
+STYLES = {"serious": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What both the screen and Markdown show."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def show_card(card: DataCard) -> None:
+    """Tables on screen, after the problems in colour."""
+    from rich.markup import escape
+
+    kind = "synthetic twin" if card.synthetic else "real data"
+    console().print(f"[bold]{escape(card.name)}[/] ({kind}): {_verdict(card)}")
+    for finding in card.findings:
+        style = STYLES[finding.level]
+        text = escape(f"{finding.where}: {finding.text}")
+        console().print(f"[{style}]{finding.level}:[/] {text}")
+    console().print()
+    for table in _tables(card):
+        show(table.title, table.columns, table.rows)
+    for line in _lines(card):
+        console().print(escape(line))
+
+
+def markdown(card: DataCard) -> str:
+    """A README of the data: headings, tables, lists."""
+    blocks = [f"# {_escape(card.name)}"]
+    if card.synthetic:
+        blocks.append(
+            "> **Synthetic data.** A made-up twin: what is found here says nothing about real data."
+        )
+    blocks.append(f"## Findings: {_verdict(card)}")
+    if card.findings:
+        blocks.append(
+            "\n".join(
+                f"- **{f.level}**, {_escape(f.where)}: {_escape(f.text)}" for f in card.findings
+            )
+        )
+    for table in _tables(card):
+        rows = [[_escape(cell) for cell in row] for row in table.rows]
+        names = [_escape(name) for name in table.columns]
+        align = ["left", *["right"] * (len(names) - 1)]
+        body = tabulate(rows, names, "github", disable_numparse=True, colalign=align)
+        blocks += [f"## {table.title}", body]
+    blocks.append("\n".join(f"- {_escape(line)}" for line in _lines(card)))
+    return "\n\n".join(blocks)
+
+
+def as_json(card: DataCard) -> str:
+    """Every fact, with sorted keys."""
+    return json.dumps(card.to_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _verdict(card: DataCard) -> str:
+    counts = {level: sum(f.level == level for f in card.findings) for level in STYLES}
+    told = [f"{n} {level}" for level, n in counts.items() if n]
+    return ", ".join(told) if told else "nothing found to be wrong"
+
+
+def _tables(card: DataCard) -> Iterator[Table]:
+    yield Table(
+        "Modalities: padding, values of valid frames, how many of these are all zero",
+        ("modality", "T", "width", "padding", "range", "mean ± std", "zeros"),
+        [
+            (
+                m,
+                str(x.length),
+                str(x.width),
+                f"{x.padding:.1%} {x.side}" if x.padding else "none",
+                f"{x.low:.3g} to {x.high:.3g}",
+                f"{x.mean:.2g} ± {x.std:.3g}",
+                f"{x.zero_frames:.1%}",
+            )
+            for m, x in card.modalities.items()
+        ],
+    )
+    yield Table(
+        "Samples, and their valid frames: least / mean / most",
+        ("split", "samples", "published", *card.modalities),
+        [
+            (
+                split,
+                str(card.sizes[split]),
+                str((card.expected_sizes or {}).get(split, "-")),
+                *(
+                    f"{n.least} / {n.mean:.1f} / {n.most}"
+                    + (f" ({n.without} without)" if n.without else "")
+                    for n in (x.lengths[split] for x in card.modalities.values())
+                ),
+            )
+            for split in SPLITS
+        ],
+    )
+    bins = next(iter(card.labels.values())).bins
+    mean = MEANS.get(card.task["kind"], ())
+    yield Table(
+        "Targets: samples of each" + (", a score rounded" if mean == ("mean",) else ""),
+        ("label", "split", *bins, *mean),
+        [
+            (
+                label,
+                split,
+                *map(str, facts.counts[split]),
+                *(f"{facts.means[split]:.3f}" for _ in mean),
+            )
+            for label, facts in card.labels.items()
+            for split in SPLITS
+        ],
+    )
+    names = sorted(card.metrics, key=lambda name: (name != card.headline, name))
+    yield Table(
+        "Floors: the best score of a constant prediction on test",
+        ("metric", *card.labels),
+        [
+            (
+                card.metrics[name]["title"] + (" (%)" if card.metrics[name]["unit"] == "%" else ""),
+                *(
+                    f"{100 * v:.2f}" if card.metrics[name]["unit"] == "%" else f"{v:.4f}"
+                    for v in card.floors[name].values()
+                ),
+            )
+            for name in names
+        ],
+    )
+
+
+def _lines(card: DataCard) -> Iterator[str]:
+    yield "The first floor is that of the headline. Floors are the same under every condition: a constant does not look at its input."
+    yield "How much each condition hides: mmbench protocol show NAME --dataset " + card.name
+    for label, facts in card.labels.items():
+        yield (
+            f"Shares of {label} differ most between {' and '.join(facts.drifted)}: "
+            f"total variation {facts.drift:.3f}"
+        )
+    told, total = card.groups.told, sum(card.sizes.values())
+    yield (
+        f"Ids tell the video or speaker of {told} of {total} samples: {card.groups.count} of them"
+        if told
+        else "Ids do not tell the video or speaker: whether splits share one is not checked"
+    )
+    yield f"SHA-256 of the content: {card.sha256}"
+    for key, value in card.source.items():
+        yield f"{key}: {value}"
+
+
+def _escape(text: str) -> str:
+    """On one line, and neither the end of a cell, nor emphasis, nor an HTML tag."""
+    line = " ".join(text.split()).replace("<", "&lt;")
+    for sign in "|*_`[":
+        line = line.replace(sign, "\\" + sign)
+    return line
