@@ -89,6 +89,23 @@ def test_a_twin_is_a_pure_function_of_its_version(monkeypatch):
     assert datafile.content_hash(small(mosi.MOSITwin).make()) != first
 
 
+@pytest.mark.parametrize(
+    ("cls", "golden"),
+    [
+        (
+            iemocap.IEMOCAPTwin,
+            "30516b8e36544bcd2af048d52d3a186947b056e0648f65ce60151ed342e5a7ab",
+        ),
+        (mosi.MOSITwin, "5dbe9e1347acf6ae8151a26cc5c92510652e77969694e216a0f2035dc34ed41f"),
+        (mosei.MOSEITwin, "e256b7cc8f5ca82d4351a36d44b22785ed9aac6e8c2f89f0457c7187e669c814"),
+        (tiny.Tiny, "b0ec53c328c06963d41c31ffecda2edc512d9d17b90bf33cd95600ac75a7d5c4"),
+    ],
+)
+def test_a_twin_is_the_same_bytes_everywhere(cls, golden):
+    """Where this fails on purpose, the version of the twins goes up with it."""
+    assert datafile.content_hash(small(cls).make()) == golden
+
+
 def test_memory_beside_the_result_is_bounded():
     counts = {"train": (400, 400, 4000), "valid": (1, 1, 1), "test": (1, 1, 1)}
     modalities = {"l": mosei.MOSEITwin.recipe.modalities["l"]}
