@@ -176,8 +176,12 @@ def test_words_without_features_get_zeros(folder):
 
 spans = st.lists(
     st.tuples(
-        st.sampled_from([0, 0.5, 1, 1 + EPSILON / 2, 1 + 2 * EPSILON, 2, 3.5, 7, np.nan, np.inf]),
-        st.sampled_from([0, 0.5, 1, 1 + EPSILON / 2, 1 + 2 * EPSILON, 2, 3.5, 7, np.nan, -np.inf]),
+        st.sampled_from(
+            [0, 0.5, 1, 1 + EPSILON / 2, 1 + 2 * EPSILON, 2, 3.5, 7, np.nan, np.inf, -np.inf]
+        ),
+        st.sampled_from(
+            [0, 0.5, 1, 1 + EPSILON / 2, 1 + 2 * EPSILON, 2, 3.5, 7, np.nan, np.inf, -np.inf]
+        ),
     )
     | st.tuples(st.floats(0, 9), st.floats(0, 9)),
     max_size=12,
@@ -188,11 +192,14 @@ spans = st.lists(
 def test_alignment_is_the_mean_of_what_overlaps(rows, words):
     features = np.random.default_rng(0).normal(size=(len(rows), 2)).astype(np.float32)
     expected = np.zeros((len(words), 2))
-    for j, (s, e) in enumerate(words):
+    for j, (s, e) in enumerate(words.tolist()):
         found = [
             i
-            for i, (a, b) in enumerate(rows)
-            if np.isfinite([a, b]).all() and e > s and b > a and min(b, e) - max(a, s) > EPSILON
+            for i, (a, b) in enumerate(rows.tolist())
+            if np.isfinite([a, b, s, e]).all()
+            and e > s
+            and b > a
+            and min(b, e) - max(a, s) > EPSILON
         ]
         assert set(Intervals(rows).overlapping(s, e).tolist()) == set(found)
         if found:

@@ -22,12 +22,14 @@ class Intervals:
 
     def overlapping(self, start: float, end: float) -> np.ndarray:
         """The rows, in order of their start, that overlap one interval."""
-        if not end - start > EPSILON:  # also where one is not a number
+        start, end = float(start), float(end)  # of numpy's, inf - inf would warn
+        if not EPSILON < end - start < np.inf:  # also where one is not a number
             return np.empty(0, np.intp)
         few = slice(
             np.searchsorted(self.latest, start, "right"), np.searchsorted(self.start, end, "left")
         )
-        shared = np.minimum(self.end[few], end) - np.maximum(self.start[few], start)
+        with np.errstate(over="ignore"):
+            shared = np.minimum(self.end[few], end) - np.maximum(self.start[few], start)
         return self.order[few][shared > EPSILON]
 
 
