@@ -200,6 +200,7 @@ def damaged(content: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 def attempt(importer: Importer, paths: Sequence[Path]) -> str:
     """Imports files: `refused`, `imported`, or a traceback of what must not be."""
+    warnings.simplefilter("error")  # nobody is to see one of a library
     try:
         try:
             importer.recognises(paths)

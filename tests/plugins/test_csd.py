@@ -16,9 +16,11 @@ from mmbench.errors import DataError
 from mmbench.importers import importer_for
 from mmbench.registry import discover
 from mmbench_datasets import iemocap, mosi
-from mmbench_importers.csd import CSD, cut, read_csd, read_folds
+from mmbench_importers.csd import CSD, read_csd
 from mmbench_importers.csd.align import EPSILON, Intervals, means
+from mmbench_importers.csd.folds import read_folds
 from mmbench_importers.csd.glove import read_vectors
+from mmbench_importers.csd.samples import cut
 from mmbench_importers.csd.sequences import Sequence
 
 
@@ -205,6 +207,11 @@ def test_alignment_is_the_mean_of_what_overlaps(rows, words):
         if found:
             expected[j] = sum(features[i].astype(float) for i in found) / len(found)
     np.testing.assert_allclose(means(features, rows, words), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_rows_at_the_ends_of_what_a_number_can_say():
+    rows = np.array([[-1.7e308, 1.79e308], [-1.6e308, -1.5e308]])
+    assert Intervals(rows).overlapping(1.7e308, 1.75e308).tolist() == [0]
 
 
 def test_alignment_agrees_with_a_fine_grid():
