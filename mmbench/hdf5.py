@@ -33,6 +33,7 @@ def open_plain(path: Path) -> h5py.File:
     Refused with a DataError that names the file and the object: links that are not hard, an object with
     two places, virtual datasets, external storage, filters other than gzip, shuffle, fletcher32 and lzf,
     and datasets or chunks that claim over `GAIN` times the file's size. It may be read under `reading`.
+    While HDF5 unpacks one chunk, that may swell to some 1000 times its bytes in the file, as gzip can.
     """
     with reading(path):
         with path.open("rb") as start:
