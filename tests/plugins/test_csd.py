@@ -280,6 +280,7 @@ def glove(text):
         (glove("so 1 2\ngood 1\n"), r"glove\.txt: line 2: expected 2 finite"),
         (glove("so 1 2\ngood 1 x\n"), r"glove\.txt: line 2: could not convert"),
         (glove("so 1 2\ngood 1 inf\n"), r"glove\.txt: line 2: expected 2 finite"),
+        (glove("so 1 2\ngood 1 1e300\n"), r"glove\.txt: line 2: expected 2 finite"),
         (glove("so" + " 1" * 5000), r"glove\.txt: line 1: expected a word and at most 4096"),
         (glove("so " + "1" * 70000), r"glove\.txt: line 1: expected a word and at most 4096"),
         (glove("word 1 2\n"), r"glove\.txt: has none of the 3 words"),

@@ -30,7 +30,8 @@ def read_vectors(path: Path, wanted: Set[str]) -> dict[str, np.ndarray]:
                 word, *values = line.rstrip().rsplit(b" ", width)  # a word may hold spaces
                 name = word.decode("utf-8", "replace")
                 if name in wanted and name not in vectors:
-                    vector = np.array([float(value) for value in values], np.float32)
+                    with np.errstate(over="ignore"):  # too large for float32: infinite
+                        vector = np.array([float(value) for value in values], np.float32)
                     if len(vector) != width or not np.isfinite(vector).all():
                         raise ValueError(f"expected {width} finite numbers")
                     vectors[name] = vector
