@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,3 +46,12 @@ def importer_for(paths: Sequence[Path], importers: Mapping[str, type[Importer]])
         raise UsageError(f"{shown}: may be read as {names}; say which: --format NAME")
     known = "; ".join(f"{importer.name}: {importer.summary}" for importer in every)
     raise DataError(f"{shown}: not recognised. Formats: {known}. To insist on one: --format NAME")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex; for `Data.source`."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -6,7 +6,6 @@ al., Multimodal Transformer for Unaligned Multimodal Language Sequences, ACL 201
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import mmbench
 from mmbench import unpickling
 from mmbench.data import SPLITS, Data, Dataset, Notice, Samples
 from mmbench.errors import DataError
+from mmbench.importers import sha256_of
 from mmbench.tasks import MultiBinary
 
 MODALITIES = {"l": "text", "a": "audio", "v": "vision"}
@@ -84,7 +84,7 @@ def read_mult_pickle(path: Path, dataset: Dataset) -> tuple[Data, list[Notice]]:
             task=dataset.task,
             splits=splits,
             synthetic=False,
-            source={"file": path.name, "sha256": _sha256(path), **reader.said()},
+            source={"file": path.name, "sha256": sha256_of(path), **reader.said()},
         ),
         [Notice(f"{path.name}: {text}") for text in reader.notices],
     )
@@ -263,14 +263,6 @@ def _kind(value: Any) -> str:
 
 def _names(content: Mapping[Any, Any]) -> str:
     return ", ".join(repr(key) for key in list(content)[:9] if isinstance(key, str)) or "no keys"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @mmbench.hookimpl

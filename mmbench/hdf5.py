@@ -1,0 +1,145 @@
+"""Opens HDF5 files of strangers: a plain tree of groups and datasets, all of it in the one file.
+
+HDF5 can point into other files, load a filter from the search path, or claim any size for a few bytes.
+Whatever does is refused before a value is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mmbench.errors import DataError, MmbenchError
+
+FILTERS = {
+    h5py.h5z.FILTER_DEFLATE: "gzip",
+    h5py.h5z.FILTER_SHUFFLE: "shuffle",
+    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
+    h5py.h5z.FILTER_LZF: "lzf",
+}
+GAIN, SLACK = 100, 1 << 24
+"""Datasets may claim this many times the file's size, and so many bytes beside: gzip shrinks zeros to 1/1000."""
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def open_plain(path: Path) -> h5py.File:
+    """The file, open for reading, once every group and dataset in it was found to be plain.
+
+    Refused with a DataError that names the file and the object: links that are not hard, an object with
+    two places, virtual datasets, external storage, filters other than gzip, shuffle, fletcher32 and lzf,
+    and datasets or chunks that claim over `GAIN` times the file's size. It may be read under `reading`.
+    While HDF5 unpacks one chunk, that may swell to some 1000 times its bytes in the file, as gzip can.
+    """
+    with reading(path):
+        with path.open("rb") as start:
+            if start.read(len(SIGNATURE)) != SIGNATURE:
+                raise DataError(f"{path}: no HDF5 file, it does not begin as one")
+        file = h5py.File(path, "r")
+        try:
+            _check(file, path)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Makes whatever reading a damaged file raises a DataError that names it."""
+    try:
+        yield
+    except MmbenchError:
+        raise
+    except Exception as error:  # HDF5 and h5py may raise anything
+        what = str(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read, or is damaged ({what})") from error
+
+
+def text(dataset: h5py.Dataset, limit: int) -> str:
+    """The one string, of shape () or (1,), that a dataset holds; DataError if it has over `limit` bytes.
+
+    Only here are strings of variable length read: of one, the file itself has every byte.
+    """
+    if dataset.shape not in ((), (1,)) or h5py.check_string_dtype(dataset.dtype) is None:
+        raise DataError(f"{dataset.file.filename}: {dataset.name}: expected one string")
+    value = dataset[()]
+    value = value if isinstance(value, bytes) else bytes(np.asarray(value).reshape(-1)[0])
+    if len(value) > limit:
+        raise DataError(
+            f"{dataset.file.filename}: {dataset.name}: {len(value)} bytes of text, "
+            f"expected at most {limit}"
+        )
+    return value.decode("utf-8", "replace")
+
+
+def _check(file: h5py.File, path: Path) -> None:
+    size = path.stat().st_size
+    limit, claimed = GAIN * size + SLACK, 0
+    seen: set[int] = set()
+    waiting: list[h5py.h5g.GroupID] = [file["/"].id]
+    while waiting:  # a list, not recursion: a hostile file may be deep
+        group = waiting.pop()
+        inside = f"{path}: {_name(group).rstrip('/')}"
+        for name in _names(group, path):
+            place = f"{inside}/{name.decode('utf-8', 'replace')}"
+            link = group.links.get_info(name)
+            if link.type != h5py.h5l.TYPE_HARD:
+                raise DataError(f"{place}: a link, refused: copy what it points to into the file")
+            # the address: `h5o.get_info` has it as well, but may count a damaged tree for ever
+            if link.u in seen:
+                raise DataError(f"{place}: refused, it has another place in the file, too")
+            seen.add(link.u)
+            found = h5py.h5o.open(group, name)
+            if isinstance(found, h5py.h5g.GroupID):
+                waiting.append(found)
+            elif isinstance(found, h5py.h5d.DatasetID):
+                claimed += _claim(found, place, limit)
+                if claimed > limit:
+                    raise DataError(
+                        f"{place}: refused, with it the datasets claim {claimed} bytes, and the file "
+                        f"has {size}"
+                    )
+            else:
+                raise DataError(f"{place}: refused, neither a group nor a dataset")
+
+
+def _names(group: h5py.h5g.GroupID, path: Path) -> list[bytes]:
+    """Names in a group; h5py would follow a circle of the tree that has them for ever."""
+    names: dict[bytes, None] = {}
+
+    def keep(name: bytes) -> None:
+        if name in names:
+            raise DataError(f"{path}: {_name(group)}: damaged, it names something twice")
+        names[name] = None
+
+    group.links.iterate(keep)
+    return list(names)
+
+
+def _name(group: h5py.h5g.GroupID) -> str:
+    return (h5py.h5i.get_name(group) or b"?").decode("utf-8", "replace")
+
+
+def _claim(dataset: h5py.h5d.DatasetID, place: str, limit: int) -> int:
+    """How many bytes reading a dataset takes; DataError if it is not plain."""
+    made = dataset.get_create_plist()
+    if made.get_layout() == h5py.h5d.VIRTUAL:
+        raise DataError(f"{place}: a virtual dataset, refused: its values lie in other files")
+    if made.get_external_count():
+        raise DataError(f"{place}: refused, its values lie in another file")
+    for number in range(made.get_nfilters()):
+        code = made.get_filter(number)[0]
+        if code not in FILTERS:
+            known = ", ".join(FILTERS.values())
+            raise DataError(
+                f"{place}: refused, it needs filter {code}; known are {known}: h5repack -f GZIP=4"
+            )
+    item = dataset.get_type().get_size()
+    if made.get_layout() == h5py.h5d.CHUNKED and math.prod(made.get_chunk()) * item > limit:
+        raise DataError(f"{place}: refused, its chunks claim {made.get_chunk()} values each")
+    return int(math.prod(dataset.get_space().get_simple_extent_dims()) * item)
