@@ -45,11 +45,11 @@ class MOSEITwin(Twin):
     recipe = Recipe(
         length=50,
         modalities={
-            "l": Modality(300, silence=0.03, repeats=0.40, honesty=0.63),
-            "a": Modality(74, silence=0.49, repeats=0.0, honesty=0.63),
-            "v": Modality(35, silence=0.03, repeats=0.0, honesty=0.25),
+            "l": Modality(300, silence=0.13, repeats=0.42, honesty=0.91),
+            "a": Modality(74, silence=0.43, repeats=0.53, honesty=0.78),
+            "v": Modality(35, silence=0.51, repeats=0.69, honesty=0.67),
         },
-        common=0.62,
+        common=0.42,
         counts={
             "train": (4738, 3540, 8048),
             "valid": (506, 433, 932),

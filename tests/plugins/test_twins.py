@@ -97,7 +97,7 @@ def test_a_twin_is_a_pure_function_of_its_version(monkeypatch):
             "30516b8e36544bcd2af048d52d3a186947b056e0648f65ce60151ed342e5a7ab",
         ),
         (mosi.MOSITwin, "5dbe9e1347acf6ae8151a26cc5c92510652e77969694e216a0f2035dc34ed41f"),
-        (mosei.MOSEITwin, "e256b7cc8f5ca82d4351a36d44b22785ed9aac6e8c2f89f0457c7187e669c814"),
+        (mosei.MOSEITwin, "94667991fe91b287737e0a0de4c06ca067d87c6e50220977eb18feca0cf80b82"),
         (tiny.Tiny, "b0ec53c328c06963d41c31ffecda2edc512d9d17b90bf33cd95600ac75a7d5c4"),
     ],
 )
