@@ -55,9 +55,7 @@ class Reader:
         if x.ndim != 3 or 0 in x.shape:
             raise self.fail(place, f"expected the shape (N, T, D), got {x.shape}")
         if self.shapes.setdefault(name, x.shape[1:]) != x.shape[1:]:
-            raise self.fail(
-                place, f"(T, D) is {x.shape[1:]}, in ['train'] it is {self.shapes[name]}"
-            )
+            raise self.fail(place, f"(T, D) is {x.shape[1:]}, in train it is {self.shapes[name]}")
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
             x = x.astype(np.float32, order="C")
         if not np.isfinite([x.min(), x.max()]).all():
