@@ -137,6 +137,8 @@ class Dataset(ABC):
     stand_in: ClassVar[str | None] = None
     """Name of the synthetic twin to use where the real data has not been imported."""
     version: ClassVar[int] = 1
+    from_card: ClassVar[bool] = False
+    """Whether a person described it by a card. It gives way to a plugin's of the same name."""
 
     def make(self) -> Data | None:
         """The data, made from nothing; None if it has to be imported."""

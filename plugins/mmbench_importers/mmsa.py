@@ -96,7 +96,7 @@ def _tokens(reader: Reader, where: str, given: Any, x: np.ndarray) -> np.ndarray
 def _lengths(reader: Reader, where: str, given: Any, x: np.ndarray) -> np.ndarray:
     """The first frames of x (N, T, D), as many as is said, bool (N, T)."""
     if isinstance(given, (list, tuple)) and all(isinstance(n, (int, np.integer)) for n in given):
-        given = np.array([min(n, x.shape[1]) for n in given])
+        given = np.array(given)
     if (
         not isinstance(given, np.ndarray)
         or given.shape[:1] != (len(x),)

@@ -148,6 +148,7 @@ def test_what_is_not_finite_becomes_zero_and_is_counted(tmp_path):
         ("audio_lengths", [1, 2, 3, "4"], "expected 4 whole numbers, got list"),
         ("audio_lengths", np.ones(4), "expected 4 whole numbers, got an array of float64"),
         ("audio_lengths", np.array([1, 2, 3, -4]), "expected 4 whole numbers"),
+        ("audio_lengths", np.ones((4, 2), int), "expected 4 whole numbers"),
         ("audio_lengths", [-(10**30), 2, 3, 4], "expected 4 whole numbers"),
     ],
 )
