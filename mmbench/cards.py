@@ -66,8 +66,8 @@ class Card:
     def data_file(self) -> Path:
         """The file of data, which lies in the card's folder or below; DataError if it does not."""
         parts = PurePosixPath(self.file).parts
-        windows = PureWindowsPath(self.file)
-        if self.file.startswith("/") or windows.anchor or {".."} & {*parts, *windows.parts}:
+        windows = PureWindowsPath(self.file)  # knows the separators and roots of both
+        if windows.anchor or ".." in windows.parts:
             raise _fail(self.path, "file", f"{self.file!r} is not below the card's folder")
         path = self.path.parent
         for part in parts:

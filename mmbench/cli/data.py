@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mmbench.cli.options import console, show
+from mmbench.errors import UsageError
 
 
 @click.group()
@@ -53,7 +54,12 @@ def import_data(name: str, paths: tuple[Path, ...], form: str | None) -> None:
 
     card = cards.read(paths[0]) if len(paths) == 1 and paths[0].suffix in cards.SUFFIXES else None
     if card is None:
-        catalogue().check("dataset", name)
+        try:
+            catalogue().check("dataset", name)
+        except UsageError as error:
+            raise UsageError(
+                f"{error}. To describe data of your own: mmbench data import {name} CARD.yaml"
+            ) from error
     registry = discover()
     known = {key: found.cls for key, found in registry.classes["importer"].items()}
     if card is None:
