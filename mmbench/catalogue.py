@@ -1,6 +1,7 @@
 """What is registered, remembered between commands, so that listing it needs no import of torch.
 
-The catalogue is made anew when a plugin's distribution, or a file of mmbench or of a plugin, changes.
+The catalogue is made anew when a plugin's distribution, a file of mmbench or of a plugin, or what has
+been imported by a card changes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
+from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,7 @@ def describe(registry: Registry) -> dict[str, Any]:
 
 
 def _fingerprint() -> str:
-    """Changes with every installed plugin, its version, its files, and mmbench's own files."""
+    """Changes with every installed plugin, its version and files, mmbench's own files, and the cards."""
     digest = hashlib.sha256()
     for source, _ in entry_points():
         digest.update(repr(source).encode())
@@ -98,6 +100,10 @@ def _fingerprint() -> str:
             digest.update(_stamp(file))
     for file in sorted(Path(mmbench.__file__).parent.rglob("*.py")):
         digest.update(_stamp(file))
+    for card in sorted((cache_dir() / "datasets").glob("*.yaml")):
+        digest.update(_stamp(card))
+        for file in sorted(card.parent.glob(f"{escape(card.stem)}-v*.h5")):
+            digest.update(_stamp(file))
     return digest.hexdigest()
 
 

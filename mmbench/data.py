@@ -148,6 +148,8 @@ class Dataset(ABC):
     expected_sizes: ClassVar[Mapping[str, int] | None] = None
     """By split: the samples that the published data has. Others may be imported, and are pointed out."""
     version: ClassVar[int] = 1
+    from_card: ClassVar[bool] = False
+    """Whether a person described it by a card. It gives way to a plugin's of the same name."""
 
     def make(self) -> Data | None:
         """The data, made from nothing; None if it has to be imported."""

@@ -142,4 +142,5 @@ def _claim(dataset: h5py.h5d.DatasetID, place: str, limit: int) -> int:
     item = dataset.get_type().get_size()
     if made.get_layout() == h5py.h5d.CHUNKED and math.prod(made.get_chunk()) * item > limit:
         raise DataError(f"{place}: refused, its chunks claim {made.get_chunk()} values each")
-    return int(math.prod(dataset.get_space().get_simple_extent_dims()) * item)
+    sizes = dataset.get_space().get_simple_extent_dims()
+    return 0 if sizes is None else int(math.prod(sizes) * item)  # None: no space at all

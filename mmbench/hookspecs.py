@@ -1,7 +1,8 @@
 """The hooks that a plugin may implement: the one door into mmbench, for us as for everyone else.
 
-Implement the ones you need. Each takes no argument and returns one class or several; mmbench makes
-the objects, so that it can say which plugin and distribution each came from.
+Implement the ones you need. Each takes no argument and returns one class, or a list of any number;
+mmbench makes the objects, so that it can say which plugin and distribution each came from. In place of
+a class, a list may have a `mmbench.registry.Broken`, for one that cannot be made today.
 """
 
 from __future__ import annotations

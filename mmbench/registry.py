@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, distributions
 from importlib.util import module_from_spec, spec_from_file_location
@@ -58,6 +58,14 @@ class Registered:
     source: Source
 
 
+@dataclass(frozen=True)
+class Broken:
+    """What a hook returns in place of a class that it cannot make, so that only asking for it fails."""
+
+    name: str
+    why: str
+
+
 @dataclass
 class Registry:
     """Every registered class by kind and name, and every plugin that failed, with its error."""
@@ -91,14 +99,20 @@ class Registry:
     def add(self, source: Source, load: Callable[[], ModuleType]) -> None:
         """Imports and registers one plugin; whatever goes wrong is kept in `broken`."""
         try:
-            module = load()
-            found = list(_registrations(module, source))
-            for kind, cls in found:
-                if cls.name in self.classes[kind]:
-                    other = self.classes[kind][cls.name].source
-                    raise PluginError(
-                        f"{kind} {cls.name!r} is already registered by {other}; rename one of them"
-                    )
+            returned = list(_registrations(load(), source))
+            broken = [item for _, item in returned if isinstance(item, Broken)]
+            found = []
+            for kind, cls in returned:
+                if isinstance(cls, Broken):
+                    continue
+                other = self.classes[kind].get(cls.name)
+                taken = f"{kind} {cls.name!r} is already registered by {other and other.source}"
+                if other is None or getattr(other.cls, "from_card", False):
+                    found.append((kind, cls))
+                elif getattr(cls, "from_card", False):
+                    broken.append(Broken(cls.name, f"{taken}; import it by another name"))
+                else:
+                    raise PluginError(f"{taken}; rename one of them")
         except Exception as error:  # a plugin may raise anything, and must not hurt the others
             text = (
                 str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
@@ -106,6 +120,8 @@ class Registry:
             self.broken[source.name] = (source, text)
             return
         self.sources.append(source)
+        for item in broken:
+            self.broken.setdefault(item.name, (replace(source, name=item.name), item.why))
         for kind, cls in found:
             self.classes[kind][cls.name] = Registered(cls, source)
 
@@ -169,7 +185,7 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _registrations(module: ModuleType, source: Source) -> Iterator[tuple[str, type[Any]]]:
+def _registrations(module: ModuleType, source: Source) -> Iterator[tuple[str, type[Any] | Broken]]:
     """Calls each hook of one plugin by itself, so that every class is traced to it."""
     manager = pluggy.PluginManager("mmbench")
     manager.add_hookspecs(hookspecs)
@@ -178,14 +194,14 @@ def _registrations(module: ModuleType, source: Source) -> Iterator[tuple[str, ty
         if manager.parse_hookimpl_opts(module, name) is not None and name not in known:
             raise PluginError(unknown("hook", name, known))
     manager.register(module, source.name)  # pluggy checks the arguments
-    count = 0
+    implemented = False
     for hook in sorted(known):
         for implementation in getattr(manager.hook, hook).get_hookimpls():
+            implemented = True  # though it may have nothing to register today
             returned = implementation.function()
             for cls in returned if isinstance(returned, Iterable) else [returned]:
-                count += 1
-                yield _kind_of(cls, hook), cls
-    if not count:
+                yield ("", cls) if isinstance(cls, Broken) else (_kind_of(cls, hook), cls)
+    if not implemented:
         raise PluginError(
             f"{module.__name__} registers nothing; decorate a function with @mmbench.hookimpl and "
             f"call it one of: {', '.join(sorted(known))}"

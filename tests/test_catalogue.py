@@ -41,6 +41,20 @@ def test_it_is_made_anew_when_a_plugin_is_disabled(counted, monkeypatch):
     assert "hrlf" not in {entry["name"] for entry in catalogue().of("method")}
 
 
+def test_it_is_made_anew_when_a_card_comes_or_loses_its_data(counted, tmp_path):
+    folder = tmp_path / "datasets"
+    folder.mkdir()
+    catalogue()
+    (folder / "mine.yaml").write_text("file: x\ntask: {kind: regression, low: 0, high: 1}")
+    assert "mine" not in {entry["name"] for entry in catalogue().of("dataset")}
+    (folder / "mine-v1.h5").touch()
+    assert "mine" in {entry["name"] for entry in catalogue().of("dataset")}
+    (folder / "mine-v1.h5").unlink()
+    assert "mine" not in {entry["name"] for entry in catalogue().of("dataset")}
+    catalogue()
+    assert len(counted) == 4
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"fingerprint": 3}'])
 def test_a_damaged_one_is_made_anew(counted, tmp_path, text):
     catalogue()

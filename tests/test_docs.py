@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mmbench import hookspecs
+from mmbench import cards, hookspecs
 from mmbench.cli import cli, main
+from mmbench.tasks import Regression
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +24,14 @@ def test_the_readmes_plugin_runs(tmp_path, monkeypatch, capsys):
         main([*command.split(), "--jobs", "1"])
     assert ended.value.code == 0
     assert "my-method" in (tmp_path / "leaderboards" / "mosi-twin.md").read_text()
+
+
+def test_the_readmes_card_can_be_read(tmp_path):
+    text = README.split("<!-- example card -->\n```yaml\n")[1].split("```")[0]
+    (tmp_path / "mine.yaml").write_text(text)
+    card = cards.read(tmp_path / "mine.yaml")
+    assert (card.file, card.task) == ("mine.npz", Regression(-3, 3))
+    assert card.summary == "900 reviews of restaurants" and card.schedule.epochs == 30
 
 
 def test_every_command_and_option_is_in_the_readme():

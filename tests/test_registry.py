@@ -85,6 +85,44 @@ def test_a_mistake_in_a_file_is_told_at_once(from_text, text, message):
     assert message in str(caught.value)
 
 
+def test_a_hook_may_have_nothing_to_register(from_text):
+    found = from_text(METRIC.replace("return Half", "return []"))
+    assert "half" not in found.classes["metric"] and not found.broken
+
+
+def test_a_hook_may_name_what_is_broken(from_text):
+    found = from_text(
+        METRIC.replace("return Half", "return [Half, mmbench.registry.Broken('third', 'boom')]")
+    )
+    assert "half" in found.classes["metric"]
+    with pytest.raises(UsageError, match=r"plugin 'third' .file. is broken: boom"):
+        found.find("metric", "third")
+
+
+@pytest.mark.parametrize("order", ["card first", "card last"])
+def test_what_a_card_describes_gives_way_to_a_plugin(order):
+    def plugin(name, from_card):
+        class Mine(mmbench.Dataset):
+            name = "mine"
+            summary = "mine"
+            task = mmbench.Regression(-3, 3)
+
+        Mine.from_card = from_card
+        module = ModuleType(name)
+        module.mmbench_register_datasets = mmbench.hookimpl(lambda: [Mine])
+        module.mmbench_register_datasets.__name__ = "mmbench_register_datasets"
+        return source(name), lambda: module
+
+    found = Registry()
+    plugins = [plugin("cards", True), plugin("other", False)]
+    for one in plugins if order == "card first" else plugins[::-1]:
+        found.add(*one)
+    assert not found.find("dataset", "mine").from_card
+    assert found.classes["dataset"]["mine"].source.name == "other"
+    if order == "card last":
+        assert "already registered by plugin 'other'" in found.broken["mine"][1]
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         discover([tmp_path / "nothing.py"])

@@ -48,21 +48,37 @@ def list_data() -> None:
     "--format", "form", help="An importer's name.  [default: the one that recognises PATHS]"
 )
 def import_data(name: str, paths: tuple[Path, ...], form: str | None) -> None:
-    """Read real data from PATHS, check it, and keep it as data set NAME."""
-    from mmbench import datafile
+    """Read real data from PATHS, check it, and keep it as data set NAME.
+
+    PATHS may be one card, a YAML file that describes a data set of your own and names its file.
+    """
+    from mmbench import cards, datafile
     from mmbench.catalogue import catalogue
     from mmbench.cli.card import show_card
     from mmbench.importers import importer_for
     from mmbench.registry import discover
 
-    catalogue().check("dataset", name)
+    card = cards.read(paths[0]) if len(paths) == 1 and paths[0].suffix in cards.SUFFIXES else None
+    if card is None:
+        try:
+            catalogue().check("dataset", name)
+        except UsageError as error:
+            raise UsageError(
+                f"{error}. To describe data of your own: mmbench data import {name} CARD.yaml"
+            ) from error
     registry = discover()
     known = {key: found.cls for key, found in registry.classes["importer"].items()}
-    dataset = registry.find("dataset", name)()
+    if card is None:
+        dataset = registry.find("dataset", name)()
+    else:
+        cards.check_free(name, registry)
+        dataset, paths = card.dataset(name)(), (card.data_file(),)
     datafile.check_importable(dataset)
     importer = registry.find("importer", form)() if form else importer_for(paths, known)
     with console().status(f"importing {name} as {importer.name}"):
         imported, notices = datafile.store_import(dataset, importer, paths)
+        if card is not None:
+            cards.keep(card, name)
     for notice in notices:
         console().print(f"[yellow]note:[/] {notice.text}")
     show_card(_card(imported, dataset, registry))

@@ -1,4 +1,4 @@
-"""plugins/mmbench_datasets: the pickles of MulT, and the twins."""
+"""plugins/mmbench_importers/mult.py: the pickles of MulT, well-formed and not."""
 
 import os
 import pickle
@@ -12,10 +12,8 @@ import pytest
 from mmbench import datafile
 from mmbench.data import SPLITS
 from mmbench.errors import DataError
-from mmbench_datasets import iemocap, mosei, mosi
-from mmbench_importers.mult import MulT, read_mult_pickle
-
-TWINS = (iemocap.IEMOCAPTwin, mosi.MOSITwin, mosei.MOSEITwin)
+from mmbench_datasets import iemocap, mosi
+from mmbench_importers.mult import MulT
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +45,7 @@ def content(n=6, length=5, words=3, emotions=False):
 def imported(tmp_path, given, dataset=None):
     file = tmp_path / "mosi_data.pkl"
     file.write_bytes(pickle.dumps(given))
-    data, notices = read_mult_pickle(file, dataset or mosi.MOSI())
+    data, notices = MulT().read([file], dataset or mosi.MOSI())
     datafile.check(data)
     return data, [notice.text for notice in notices]
 
