@@ -1,12 +1,14 @@
 """Data sets on disk: one HDF5 file each, with a checksum of its content.
 
-attributes  format = "mmbench-dataset", format_version = 1, name, task (JSON), synthetic,
+attributes  format = "mmbench-dataset", format_version = 2, name, task (JSON), synthetic,
             source (JSON), modalities (JSON list, in order), sha256
 train/, valid/, test/
     features/<modality>  float32 (N, T, D), finite, padding is zero
     valid/<modality>     bool (N, T), False for padding
     targets              float32 (N, 1) or int64 (N, L)
     ids                  UTF-8 strings (N,), unique
+
+All text has a fixed length: HDF5 may read a damaged heap of other text for ever.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,7 +32,7 @@ from mmbench.importers import Importer
 from mmbench.paths import cache_dir
 from mmbench.tasks import task_from_dict
 
-FORMAT, FORMAT_VERSION = "mmbench-dataset", 1
+FORMAT, FORMAT_VERSION = "mmbench-dataset", 2
 
 
 def path_of(dataset: Dataset) -> Path:
@@ -132,25 +135,27 @@ def check(data: Data) -> None:
 def write(data: Data, path: Path) -> Data:
     """Writes a file, whole or not at all; returns the data with its checksum."""
     data = replace(data, sha256=content_hash(data))
+    said = {
+        "format": FORMAT,
+        "name": data.name,
+        "task": json.dumps(data.task.to_dict()),
+        "source": json.dumps(dict(data.source)),
+        "modalities": json.dumps(list(data.modalities())),
+        "sha256": data.sha256,
+    }
     try:
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs.update(
-                format=FORMAT,
-                format_version=FORMAT_VERSION,
-                name=data.name,
-                task=json.dumps(data.task.to_dict()),
-                synthetic=data.synthetic,
-                source=json.dumps(dict(data.source)),
-                modalities=json.dumps(list(data.modalities())),
-                sha256=data.sha256,
-            )
+            file.attrs.update({key: np.bytes_(text.encode()) for key, text in said.items()})
+            file.attrs.update(format_version=FORMAT_VERSION, synthetic=data.synthetic)
             for split in SPLITS:
                 samples, group = data.splits[split], file.create_group(split)
                 for m, x in samples.features.items():
                     group[f"features/{m}"] = x
                     group[f"valid/{m}"] = samples.valid[m]
                 group["targets"] = samples.targets
-                group.create_dataset("ids", data=list(samples.ids), dtype=h5py.string_dtype())
+                names = [name.encode() for name in samples.ids]
+                kind = h5py.string_dtype(length=max(1, *map(len, names)))
+                group.create_dataset("ids", data=np.array(names, kind), dtype=kind)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error}); MMBENCH_CACHE may name another folder"
@@ -162,16 +167,16 @@ def read(path: Path) -> Data:
     """Reads a file and verifies its checksum; DataError if it was cut short or altered."""
     try:
         with h5py.File(path, "r") as file:
-            if (file.attrs["format"], file.attrs["format_version"]) != (FORMAT, FORMAT_VERSION):
+            if not is_own(file):
                 raise ValueError(f"not {FORMAT} of format version {FORMAT_VERSION}")
-            modalities = json.loads(file.attrs["modalities"])
+            said = header(file)
             data = Data(
-                name=file.attrs["name"],
-                task=task_from_dict(json.loads(file.attrs["task"])),
-                splits={split: _samples(file[split], modalities) for split in SPLITS},
-                synthetic=bool(file.attrs["synthetic"]),
-                source=json.loads(file.attrs["source"]),
-                sha256=file.attrs["sha256"],
+                name=said["name"],
+                task=task_from_dict(said["task"]),
+                splits={split: _samples(file[split], said["modalities"]) for split in SPLITS},
+                synthetic=said["synthetic"],
+                source=said["source"],
+                sha256=said["sha256"],
             )
         found = content_hash(data)
     except Exception as error:  # HDF5 and what reads a damaged file may raise anything
@@ -181,6 +186,30 @@ def read(path: Path) -> Data:
     if found != data.sha256:
         raise DataError(f"{path}: altered, its content has not the SHA-256 it claims; delete it")
     return data
+
+
+def is_own(file: h5py.File) -> bool:
+    """Whether it is a data set of this layout."""
+    form, version = _attribute(file, "format"), _attribute(file, "format_version")
+    return form == FORMAT.encode() and version == FORMAT_VERSION
+
+
+def header(file: h5py.File) -> dict[str, Any]:
+    """What its attributes say of a data set; ValueError, with the name, if one is missing."""
+    said: dict[str, Any] = {"synthetic": bool(_attribute(file, "synthetic"))}
+    for key in ("name", "task", "source", "modalities", "sha256"):
+        value = _attribute(file, key)
+        if not isinstance(value, bytes):
+            raise ValueError(f"no attribute {key!r}")
+        said[key] = value.decode() if key in ("name", "sha256") else json.loads(value)
+    return said
+
+
+def _attribute(file: h5py.File, name: str) -> Any:
+    """The value of an attribute of fixed length, None for any other and if there is none."""
+    if name not in file.attrs or file.attrs.get_id(name).dtype.kind == "O":
+        return None
+    return file.attrs[name]
 
 
 def _samples(group: h5py.Group, modalities: Sequence[str]) -> Samples:

@@ -7,8 +7,10 @@ Whatever does is refused before a value is read.
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -22,6 +24,8 @@ FILTERS = {
     h5py.h5z.FILTER_FLETCHER32: "fletcher32",
     h5py.h5z.FILTER_LZF: "lzf",
 }
+PATIENCE = 3
+"""Seconds of a processor for reading the text of a file; 20,000 ids take half of one."""
 GAIN, SLACK = 100, 1 << 24
 """Datasets may claim this many times the file's size, and so many bytes beside: gzip shrinks zeros to 1/1000."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -60,13 +64,31 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read, or is damaged ({what})") from error
 
 
+def try_text(path: Path) -> None:
+    """DataError unless all text of variable length in the file can be read, by `PATIENCE`.
+
+    HDF5 may follow a damaged heap of text for ever, or crash, and nothing can stop it from inside. So
+    another process reads it first; what has fixed length needs no such care.
+    """
+    command = [sys.executable, "-m", "mmbench.hdf5", str(path.resolve())]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=20 * PATIENCE)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise DataError(
+            f"{path}: its text cannot be read, it is damaged or too much; "
+            "write text of fixed length, e.g. numpy.array(ids, 'S')"
+        ) from error
+
+
 def text(dataset: h5py.Dataset, limit: int) -> str:
     """The one string, of shape () or (1,), that a dataset holds; DataError if it has over `limit` bytes.
 
-    Only here are strings of variable length read: of one, the file itself has every byte.
+    The file is tried first if that is of variable length: see `try_text`.
     """
     if dataset.shape not in ((), (1,)) or h5py.check_string_dtype(dataset.dtype) is None:
         raise DataError(f"{dataset.file.filename}: {dataset.name}: expected one string")
+    if dataset.dtype.kind == "O":
+        try_text(Path(dataset.file.filename))
     value = dataset[()]
     value = value if isinstance(value, bytes) else bytes(np.asarray(value).reshape(-1)[0])
     if len(value) > limit:
@@ -75,6 +97,22 @@ def text(dataset: h5py.Dataset, limit: int) -> str:
             f"expected at most {limit}"
         )
     return value.decode("utf-8", "replace")
+
+
+def _read_text(path: Path) -> None:
+    """Reads all text of variable length, row by row: many rows may share one long text."""
+    with h5py.File(path, "r") as file:
+        left = path.stat().st_size
+
+        def take(_: str, item: object) -> None:
+            nonlocal left
+            if isinstance(item, h5py.Dataset) and item.dtype.kind == "O":
+                for at in np.ndindex(item.shape):
+                    left -= len(item[at])
+                    if left < 0:
+                        raise ValueError("more text than the file has bytes")
+
+        file.visititems(take)
 
 
 def _check(file: h5py.File, path: Path) -> None:
@@ -144,3 +182,11 @@ def _claim(dataset: h5py.h5d.DatasetID, place: str, limit: int) -> int:
         raise DataError(f"{place}: refused, its chunks claim {made.get_chunk()} values each")
     sizes = dataset.get_space().get_simple_extent_dims()
     return 0 if sizes is None else int(math.prod(sizes) * item)  # None: no space at all
+
+
+if __name__ == "__main__":
+    with suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
+    _read_text(Path(sys.argv[1]))

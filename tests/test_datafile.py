@@ -127,12 +127,14 @@ def test_the_layout_is_the_documented_one(tmp_path):
     data = datafile.write(make_data(task=MultiBinary(("x", "y"))), tmp_path / "file.h5")
     with h5py.File(tmp_path / "file.h5") as file:
         attributes = dict(file.attrs)
+        for key in ("sha256", "task", "source", "modalities", "format", "name"):
+            attributes[key] = attributes[key].decode()
         assert attributes.pop("sha256") == data.sha256 and len(data.sha256) == 64
         assert attributes.pop("synthetic")
         assert json.loads(attributes.pop("task")) == {"kind": "multi-binary", "labels": ["x", "y"]}
         assert json.loads(attributes.pop("source")) == {"generator": "test"}
         assert json.loads(attributes.pop("modalities")) == ["l", "a"]
-        assert attributes == {"format": "mmbench-dataset", "format_version": 1, "name": "small"}
+        assert attributes == {"format": "mmbench-dataset", "format_version": 2, "name": "small"}
         assert set(file) == set(SPLITS)
         assert file["valid/features/l"].shape == (5, 5, 3)
         assert file["valid/features/l"].dtype == np.float32
@@ -245,8 +247,8 @@ def test_another_format_is_refused(tmp_path):
     path = tmp_path / "file.h5"
     datafile.write(make_data(), path)
     with h5py.File(path, "r+") as file:
-        file.attrs["format_version"] = 2
-    with pytest.raises(DataError, match="format version 1"):
+        file.attrs["format_version"] = 3
+    with pytest.raises(DataError, match="format version 2"):
         datafile.read(path)
 
 

@@ -192,3 +192,30 @@ def test_a_group_whose_tree_is_a_circle_does_not_hang(path):
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
     )
     assert "DataError" in ran.stderr or ran.returncode == 0
+
+
+def test_text_that_takes_for_ever_is_refused(path, monkeypatch):
+    written(path, plain)
+    hdf5.try_text(path)
+    endless = "import sys, time\nsys.argv = [sys.argv[0]]\nwhile True: pass\n"
+    command = [sys.executable, "-c", endless]
+    real = subprocess.run
+    monkeypatch.setattr(
+        subprocess, "run", lambda _, **options: real(command, **{**options, "timeout": 0.5})
+    )
+    with pytest.raises(DataError, match=r"file\.h5: its text cannot be read"):
+        hdf5.try_text(path)
+
+
+def test_more_text_than_a_file_can_have_is_refused(path):
+    def fill(file):
+        file.create_dataset("text", data=["x" * 10_000] + [""] * 3, dtype=h5py.string_dtype())
+
+    written(path, fill)
+    content = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        at = file["text"].id.get_offset()
+    content[at : at + 64] = content[at : at + 16] * 4  # all rows share the first one's text
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or too much"):
+        hdf5.try_text(path)

@@ -11,8 +11,7 @@ file of mmbench (`mmbench/datafile.py`) has this layout, too; its task and its c
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import mmbench
 from mmbench import datafile
 from mmbench.data import Data, Dataset, Notice
 from mmbench.errors import DataError
-from mmbench.hdf5 import SIGNATURE, open_plain, reading
+from mmbench.hdf5 import SIGNATURE, open_plain, reading, try_text
 from mmbench.tasks import task_from_dict
 from mmbench_importers._layout import check_size, one_of, read_layout
 
@@ -50,10 +49,12 @@ class HDF5(mmbench.Importer):
         path = one_of(paths, dataset, "HDF5 file")
         with open_plain(path) as file, reading(path):
             found = _arrays(path, file)
+            if any(x.dtype.kind == "O" for x in found.values()):
+                try_text(path)
             check_size(path, sum(x.size * x.dtype.itemsize for x in found.values()))
             data, notices = read_layout(path, dataset, found, lambda key: _array(path, found[key]))
-            if file.attrs.get("format") == datafile.FORMAT:
-                _check_own(path, file.attrs, data)
+            if datafile.is_own(file):
+                _check_own(path, datafile.header(file), data)
             return data, notices
 
 
@@ -76,31 +77,22 @@ def _arrays(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
 
 
 def _array(path: Path, x: h5py.Dataset) -> np.ndarray | list[Any]:
-    """All of an array. Text of any length is read row by row: rows may share one long text."""
+    """All of an array."""
     if x.dtype.kind != "O":
         return x[()]
     if x.ndim != 1:
         raise DataError(f"{path}: {x.name}: expected text of shape (N,), got {x.shape}")
-    rows: list[Any] = []
-    left = path.stat().st_size
-    for number in range(len(x)):
-        rows.append(x[number])
-        left -= len(rows[-1])
-        if left < 0:
-            raise DataError(
-                f"{path}: {x.name}: refused, it holds more text than the file has bytes"
-            )
-    return rows
+    return [x[number] for number in range(len(x))]
 
 
-def _check_own(path: Path, said: h5py.AttributeManager, data: Data) -> None:
+def _check_own(path: Path, said: Mapping[str, Any], data: Data) -> None:
     """DataError if a file of mmbench is a twin, of another task, or altered."""
     if said["synthetic"]:
         raise DataError(f"{path}: synthetic, made by mmbench; {data.name} takes real data alone")
-    task = task_from_dict(json.loads(said["task"]))
+    task = task_from_dict(said["task"])
     if task != data.task:
         raise DataError(f"{path}: its task is {task}, but that of {data.name} is {data.task}")
-    order = json.loads(said["modalities"])
+    order = said["modalities"]
     splits = {
         split: replace(
             samples,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,11 +122,7 @@ class Sequence:
 
     def _kind(self, root: str, metadata: h5py.Group | None) -> str:
         """`labels`, `a`, `v`, `l`, or `words`, which are an `l` that is text."""
-        names = [root]
-        for key in ("root name", "computational sequence description"):
-            if metadata is not None and isinstance(metadata.get(key), h5py.Dataset):
-                names.append(hdf5.text(metadata[key], 1 << 16))
-        for name in names:
+        for name in self._names(root, metadata):
             plain = re.sub("[^a-z0-9]", "", name.lower())
             for kind, hints in HINTS.items():
                 if any(hint in plain for hint in hints):
@@ -135,6 +132,13 @@ class Sequence:
             f"{self.path}: called {root[:80]!r}, which is nothing known: expected a name with one of "
             f"{known}; leave the file out if it is something else"
         )
+
+    def _names(self, root: str, metadata: h5py.Group | None) -> Iterator[str]:
+        """What may say what the sequence is, the root's own name first."""
+        yield root
+        for key in ("root name", "computational sequence description"):
+            if metadata is not None and isinstance(metadata.get(key), h5py.Dataset):
+                yield hdf5.text(metadata[key], 1 << 16)
 
     def _is_text(self) -> bool:
         for video in self._data:
