@@ -43,6 +43,11 @@ class Row:
         return bool((*self.finished, *self.failed)[0]["job"]["quick"])
 
     @property
+    def competes(self) -> bool:
+        """Whether it may be the best of a column: a finished method that could be used."""
+        return not self.quick and all(m["method"].get("competes", True) for m in self.finished)
+
+    @property
     def seeds(self) -> int:
         """Training seeds that finished."""
         return len(self.finished)
@@ -188,10 +193,10 @@ def _section(rows: Sequence[Row]) -> Section:
     sign = cells["metric"].map(lambda name: 1 if metrics[name]["higher_is_better"] else -1)
     gain = sign * cells["mean"]
     cells["below_floor"] = gain < sign * cells["floor"] - SLACK
-    competing = gain.where(~cells["quick"])
+    competing = gain.where(cells["competes"])
     top = competing.groupby([cells[k] for k in ("protocol", "column", "metric", "label")])
     cells["best"] = competing >= top.transform("max") - SLACK
-    return Section(facts, rows, cells.drop(columns="quick"))
+    return Section(facts, rows, cells.drop(columns="competes"))
 
 
 def _cells(row: Row, metrics: Manifest) -> pd.DataFrame:
@@ -214,4 +219,4 @@ def _cells(row: Row, metrics: Manifest) -> pd.DataFrame:
     own = row.finished[0]["metrics"]
     current = [name for name, about in own.items() if about["id"] == metrics[name]["id"]]
     cells = cells[cells["metric"].isin(current)]
-    return cells.assign(method=row.label, seeds=row.seeds, quick=row.quick)
+    return cells.assign(method=row.label, seeds=row.seeds, competes=row.competes)

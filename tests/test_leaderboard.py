@@ -84,6 +84,13 @@ def test_quick_results_stand_last_and_do_not_compete(make_manifest):
     assert cell(made, "beta")["best"] and not cell(made, "alpha (quick)")["best"]
 
 
+def test_what_does_not_compete_is_never_the_best(make_manifest):
+    ceiling = make_manifest("alpha", scores=(0.9, 0.9, 0.9))
+    ceiling["method"]["competes"] = False
+    made = board(ceiling, make_manifest("beta", scores=(0.1, 0.1, 0.1)))
+    assert cell(made, "beta")["best"] and not cell(made, "alpha")["best"]
+
+
 @pytest.mark.parametrize("other", [{"data": "e" * 64}, {"protocol": "q" * 64}])
 def test_other_data_or_masks_are_another_section_newest_first(make_manifest, other):
     made = board(
