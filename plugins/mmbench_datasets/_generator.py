@@ -50,9 +50,9 @@ class Modality:
     cues: float = 0.2
     denials: float = 0.1
     chatter: float = 0.2
-    strength: float = 5.0
+    strength: float = 8.0
     """Length of `says`."""
-    marker: float = 4.0
+    marker: float = 6.0
     """Length of the marker."""
     speaker: float = 0.6
     """Standard deviation of a speaker's offset in each feature."""
