@@ -74,7 +74,11 @@ def as_json(card: DataCard) -> str:
 
 def _verdict(card: DataCard) -> str:
     counts = {level: sum(f.level == level for f in card.findings) for level in STYLES}
-    told = [f"{n} {level}" for level, n in counts.items() if n]
+    told = [
+        f"{n} {level}" + ("s" if n > 1 and level != "serious" else "")
+        for level, n in counts.items()
+        if n
+    ]
     return ", ".join(told) if told else "nothing found to be wrong"
 
 
