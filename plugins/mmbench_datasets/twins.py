@@ -1,9 +1,9 @@
 """Synthetic twins: the shapes, sizes, padding and label shares of a real data set, and made-up content.
 
 `_generator.py` says what the content is, and computes what can be known from it. How much each modality
-tells is set so that the best possible scores lie a little above the best row of HRLF's tables 1 and 2,
-but for its cells below the floor, which no sensible predictor reaches. What a model scores on a twin says
-nothing about the real data.
+tells is set so that the best possible scores lie close to the best row of HRLF's tables 1 and 2, mostly a
+little above (`mmbench data ceiling`), but for cells of the paper that lie below the floor: nobody who may
+guess falls so low. What a model scores on a twin says nothing about the real data.
 """
 
 from __future__ import annotations
