@@ -76,6 +76,8 @@ class Method(nn.Module):
     """Where this differs from the paper, or decides what the paper leaves open, and why."""
     privileges: ClassVar[tuple[str, ...]] = ()
     """What it sees in training beyond incomplete samples and their targets."""
+    competes: ClassVar[bool] = True
+    """Whether it may be the best of a column; not what others are only measured by."""
     sampler: ClassVar[str] = "msm"
     """What goes missing in its training."""
 

@@ -89,7 +89,7 @@ def _finish(job: Job, manifest: dict[str, Any], report: Callable[[float, str], N
         "paper": cls.paper,
         "deviations": list(cls.deviations),
         "privileges": list(cls.privileges),
-        "competes": getattr(cls, "competes", True),
+        "competes": cls.competes,
     }
     if reason := cls.supports(spec):
         raise NotSupported(f"not applicable: {reason}")

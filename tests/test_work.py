@@ -41,6 +41,12 @@ def test_a_finished_job_describes_itself(job):
     assert manifest["finished"].endswith("+00:00")
 
 
+@pytest.mark.parametrize(("method", "competes"), [("constant", True), ("oracle", False)])
+def test_a_job_says_whether_its_method_competes(job, method, competes):
+    manifest = work.do(replace(job, method=method), ignore).manifest
+    assert manifest["method"]["competes"] is competes
+
+
 def test_predictions_are_kept_sample_by_sample(job):
     predictions = work.do(job, ignore).predictions
     assert len(predictions["ids"]) == len(predictions["targets"]) == 686

@@ -21,7 +21,6 @@ class Oracle(mmbench.Method):
     name = "oracle"
     summary = "the ceiling: the generator's own posterior; synthetic data only"
     competes = False
-    """It is what others are measured by, and never the best of a column."""
     privileges = ("the generator of the data", "the label shares of the test split")
 
     def __init__(self, spec: mmbench.DataSpec) -> None:
