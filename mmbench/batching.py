@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ class Batch:
     """(B,) rows of the training split, None in testing."""
     complete: Batch | None = None
     """The same samples with nothing hidden, for stages on paired data."""
+    given: Any = None
+    """What the stage's `given` made of the same samples, complete: rows (B, ...) of each tensor."""
     epoch: int = 0
     """The pass over the training split that the batch belongs to, from 1."""
 

@@ -63,6 +63,10 @@ class Stage:
     """None for the data set's."""
     prepare: Callable[[Iterable[Batch]], None] | None = None
     """Called once before the first epoch, without gradient, with the complete training batches."""
+    given: Callable[[Batch], Any] | None = None
+    """What a frozen module, a teacher say, makes of complete training batches: tensors (B, ...) in any
+    nest of tuples, lists and dicts. Computed once for each sample after `prepare`, in evaluation and
+    without gradient; a batch finds its rows in `batch.given`."""
 
 
 class Method(nn.Module):

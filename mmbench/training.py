@@ -7,14 +7,16 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from mmbench.batching import Split, in_order
+from mmbench.batching import Batch, Split, in_order
 from mmbench.methods import Method, Stage, Step, Terms
 from mmbench.missingness import MissingnessSampler
 from mmbench.streams import seed_of, stream, torch_stream
@@ -93,6 +95,7 @@ class _StageLoop:
         if stage.prepare is not None:
             with torch.no_grad():
                 stage.prepare(self._complete_batches())
+        self.given = None if stage.given is None else self._give(stage.given)
         self.updates = [_Update(step, method) for step in stage.steps]
         self.sweep = self._sweep()
 
@@ -115,6 +118,8 @@ class _StageLoop:
             batch = self.train_split.training_batch(
                 rows, masks, paired=self.stage.data == "paired", epoch=number
             )
+            if self.given is not None:
+                batch = replace(batch, given=tree_map(partial(_rows, at=rows), self.given))
             outputs = forward(batch)
             for update in self.updates:
                 terms = update.take(
@@ -167,6 +172,12 @@ class _StageLoop:
                     count += len(targets)
         return loss / count
 
+    def _give(self, given: Callable[[Batch], Any]) -> Any:
+        """What a stage computes once: each tensor with a row (N, ...) for each training sample."""
+        with torch.no_grad():
+            parts = [given(batch) for batch in self._complete_batches()]
+        return tree_map(lambda *rows: torch.cat(rows), *parts)
+
     def _complete_batches(self) -> Iterator[Any]:
         for at in in_order(len(self.train_split), EVALUATION_BATCH):
             yield self.train_split.training_batch(np.arange(at.start, at.stop), None)
@@ -209,6 +220,10 @@ class _Update:
     def validated(self, loss: float) -> None:
         if self.plateau:
             self.plateau.step(loss)
+
+
+def _rows(values: Tensor, at: np.ndarray) -> Tensor:
+    return values[torch.from_numpy(at).to(values.device)]
 
 
 def _total(terms: Terms) -> Tensor:

@@ -223,7 +223,9 @@ def code_sha256(cls: type[Any]) -> str:
     """
     file = Path(inspect.getfile(cls))
     files = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
-    files += [Path(mmbench.__file__).with_name(f"{name}.py") for name in DECISIVE]
+    for name in DECISIVE:
+        place = Path(mmbench.__file__).with_name(name)
+        files += sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     digest = hashlib.sha256()
     for path in files:
         tree = ast.parse(path.read_text(encoding="utf-8"))

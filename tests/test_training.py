@@ -229,6 +229,32 @@ def test_a_bilevel_step(make_data):
     assert method.rate.item() != pytest.approx(0.1)
 
 
+def test_what_is_given_is_computed_once_and_comes_with_its_samples(make_data):
+    class Given(Linear):
+        calls = 0
+
+        def stages(self):
+            step = mmbench.Step(self.loss, [self])
+            return [mmbench.Stage("only", "incomplete", [step], given=self.give)]
+
+        def give(self, batch):
+            Given.calls += len(batch)
+            return {"mean": (batch.features["l"].mean(1), batch.index)}
+
+        def loss(self, outputs, batch, rng):
+            mean, index = batch.given["mean"]
+            assert torch.equal(index, batch.index) and not mean.requires_grad
+            expected = training.samples.features["l"][batch.index].mean(1)
+            np.testing.assert_allclose(
+                mean.numpy(), expected, atol=1e-6
+            )  # complete, whatever is hidden
+            return super().loss(outputs, batch, rng)
+
+    training = Split(make_data(TASK).splits["train"])
+    fit(make_data, Given)
+    assert Given.calls == len(training)  # not once an epoch
+
+
 def test_prepare_sees_the_complete_training_split_once(make_data):
     class Prepared(Linear):
         def stages(self):

@@ -1,6 +1,7 @@
 """plugins/mmbench_methods/hrlf: each equation against a plain statement, and the numbers of the paper."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -264,17 +265,21 @@ def small(make_data, task=SENTIMENT, **settings) -> tuple[HRLF, Split]:
     return HRLF(spec, width=8, depth=1, **settings), Split(data.splits["train"])
 
 
-def paired(split: Split, rows: int = 6) -> Batch:
+def incomplete(method: HRLF, split: Split, rows: int = 6) -> Batch:
+    """A batch of the student's stage, with what the teacher makes of its complete form."""
     masks = {m: v[:rows].copy() for m, v in split.samples.valid.items()}
     masks["a"][:] = False  # one modality is missing, and some frames of another
     masks["l"][:, ::2] = False
-    return split.training_batch(np.arange(rows), masks, paired=True, epoch=1)
+    batch = split.training_batch(np.arange(rows), masks, paired=True, epoch=1)
+    method.teacher.eval()
+    with torch.no_grad():
+        return replace(batch, given=method.teach(batch.complete))
 
 
 def test_total_loss_is_the_sum_of_the_papers_terms(make_data):
     method, split = small(make_data)
-    batch = paired(split)
-    terms = method.student_loss(method.both(batch), batch, torch.Generator())
+    batch = incomplete(method, split)
+    terms = method.student_loss(method.student(batch), batch, torch.Generator())
     assert set(terms) == {"task", "translation", "reconstruction", "hmi", "hal", "kl"}
     teacher = method.teacher_loss(method.teacher(batch.complete), batch, torch.Generator())
     assert set(teacher) == {"task", "translation", "reconstruction"}
@@ -283,17 +288,17 @@ def test_total_loss_is_the_sum_of_the_papers_terms(make_data):
 def test_teacher_is_frozen_and_sees_complete_data(make_data):
     method, split = small(make_data)
     method.eval()  # as the loop does with what a stage does not update
-    batch = paired(split)
-    teacher, student = method.both(batch)
-    assert not teacher.joint.requires_grad and student.joint.requires_grad
-    torch.testing.assert_close(teacher.logits, method.teacher(batch.complete).logits)
+    batch = incomplete(method, split)
+    assert not batch.given.logits.requires_grad and not batch.given.scales[0].requires_grad
+    torch.testing.assert_close(batch.given.logits, method.teacher(batch.complete).logits)
     assert not torch.allclose(method.teacher(batch.complete).logits, method.teacher(batch).logits)
+    assert method.stages()[1].given == method.teach
 
 
 def test_every_module_of_the_student_learns_and_the_teacher_does_not(make_data):
     method, split = small(make_data)
-    batch = paired(split)
-    terms = method.student_loss(method.both(batch), batch, torch.Generator())
+    batch = incomplete(method, split)
+    terms = method.student_loss(method.student(batch), batch, torch.Generator())
     torch.stack(list(terms.values())).sum().backward()
     for name, module in method.student.named_modules():
         # The key's bias moves all scores of a row alike, which softmax does not see: ask each layer.
@@ -305,9 +310,9 @@ def test_every_module_of_the_student_learns_and_the_teacher_does_not(make_data):
 
 def test_discriminators_step_leaves_the_student_and_the_reverse(make_data):
     method, split = small(make_data)
-    batch = paired(split)
-    views = method.both(batch)
-    loss = method.discriminator_loss(views, batch, torch.Generator())["discriminators"]
+    batch = incomplete(method, split)
+    view = method.student(batch)
+    loss = method.discriminator_loss(view, batch, torch.Generator())["discriminators"]
     student = list(method.student.parameters())
     assert all(
         g is None for g in torch.autograd.grad(loss, student, allow_unused=True, retain_graph=True)
@@ -346,8 +351,8 @@ def test_hidden_content_changes_nothing(make_data):
 )
 def test_ablations_remove_their_terms(make_data, settings, terms):
     method, split = small(make_data, **settings)
-    batch = paired(split)
-    assert set(method.student_loss(method.both(batch), batch, torch.Generator())) == terms
+    batch = incomplete(method, split)
+    assert set(method.student_loss(method.student(batch), batch, torch.Generator())) == terms
     assert len(method.stages()[1].steps) == (2 if settings.get("hal", True) else 1)
 
 
@@ -361,8 +366,8 @@ def test_summed_scales_have_the_declared_widths(make_data):
     method, split = small(make_data, scales="sum")
     view = method.student(split.batch(slice(0, 3)))
     assert [scale.shape[1] for scale in view.scales] == [24, 16, 8]
-    batch = paired(split)
-    assert method.student_loss(method.both(batch), batch, torch.Generator())["hmi"].isfinite()
+    batch = incomplete(method, split)
+    assert method.student_loss(method.student(batch), batch, torch.Generator())["hmi"].isfinite()
 
 
 def test_student_may_start_from_the_teacher(make_data):
@@ -377,10 +382,10 @@ def test_student_may_start_from_the_teacher(make_data):
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_every_task_and_head(make_data, task, head):
     method, split = small(make_data, task, head=head)
-    batch = paired(split)
+    batch = incomplete(method, split)
     assert method(batch).shape == (6, task.n_out)
     assert method.represent(batch).shape == (6, 24)
-    terms = method.student_loss(method.both(batch), batch, torch.Generator())
+    terms = method.student_loss(method.student(batch), batch, torch.Generator())
     assert all(value.isfinite() for value in terms.values())
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,13 @@ from mmbench.methods import Plateau
 from mmbench.nn import mlp
 from mmbench_methods.hrlf import losses
 from mmbench_methods.hrlf.network import Network, View, scale_widths
+
+
+class Lesson(NamedTuple):
+    """What the student learns from its teacher."""
+
+    scales: tuple[Tensor, Tensor, Tensor]
+    logits: Tensor
 
 
 class HRLF(mmbench.Method):
@@ -167,9 +174,10 @@ class HRLF(mmbench.Method):
             ),
             mmbench.Stage(
                 "student",
-                data="paired",
+                data="incomplete",
                 prepare=self.start_student,
-                forward=self.both,
+                given=self.teach,
+                forward=self.student,
                 steps=[tell_apart, learn] if self.hal else [learn],
             ),
         ]
@@ -179,13 +187,10 @@ class HRLF(mmbench.Method):
         if self.student_init == "teacher":
             self.student.load_state_dict(self.teacher.state_dict())
 
-    def both(self, batch: mmbench.Batch) -> tuple[View, View]:
-        """What the teacher makes of the complete samples and the student of the incomplete ones."""
-        if batch.complete is None:
-            raise ValueError("the student's stage needs paired data")
-        with torch.no_grad():
-            teacher = self.teacher(batch.complete)
-        return teacher, self.student(batch)
+    def teach(self, batch: mmbench.Batch) -> Lesson:
+        """What the frozen teacher makes of complete samples."""
+        view = self.teacher(batch)
+        return Lesson(view.scales, view.logits)
 
     def teacher_loss(
         self, view: View, batch: mmbench.Batch, rng: torch.Generator
@@ -194,10 +199,10 @@ class HRLF(mmbench.Method):
         return self._supervised(self.teacher, view, batch)
 
     def student_loss(
-        self, views: tuple[View, View], batch: mmbench.Batch, rng: torch.Generator
+        self, student: View, batch: mmbench.Batch, rng: torch.Generator
     ) -> dict[str, Tensor]:
         """L_task + L_FRF + L_HMI + L_HAL + L_KL, all weights 1."""
-        teacher, student = views
+        teacher: Lesson = batch.given
         terms = self._supervised(self.student, student, batch)
         if self.hmi:
             terms["hmi"] = losses.mutual_information(
@@ -211,10 +216,10 @@ class HRLF(mmbench.Method):
         return terms
 
     def discriminator_loss(
-        self, views: tuple[View, View], batch: mmbench.Batch, rng: torch.Generator
+        self, student: View, batch: mmbench.Batch, rng: torch.Generator
     ) -> dict[str, Tensor]:
         """-L_HAL, with the student held: the discriminators' cross-entropy."""
-        teacher, student = views
+        teacher: Lesson = batch.given
         fixed = [scale.detach() for scale in student.scales]
         return {"discriminators": -losses.adversarial(self.discriminators, teacher.scales, fixed)}
 

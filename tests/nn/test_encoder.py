@@ -1,4 +1,4 @@
-"""mmbench/nn.py, each piece against torch's own or a closed form."""
+"""mmbench/nn, each piece against torch's own or a closed form."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The pieces that methods share, so that two methods differ in what their papers differ in.
+"""Sequences to vectors: temporal convolution, Transformer, read at the last valid frame.
 
 Letters: B samples, T frames, D input features, d embedding size, h heads.
 """
@@ -6,7 +6,6 @@ Letters: B samples, T frames, D input features, d embedding size, h heads.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,44 +13,7 @@ from torch.nn import functional as F
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
-
-
-def last_valid(valid: Tensor) -> Tensor:
-    """The position (B,) of the last True of each row (B, T); T-1 for a row without one."""
-    steps = torch.arange(valid.shape[1], device=valid.device)
-    last = (valid * (steps + 1)).amax(1) - 1  # (B,), -1 where nothing is valid
-    return torch.where(last < 0, valid.shape[1] - 1, last)
-
-
-def positional_encoding(length: int, width: int) -> Tensor:
-    """The fixed sinusoids (T, d) of "Attention Is All You Need", section 3.5: sine even, cosine odd."""
-    position = torch.arange(length, dtype=torch.float64)[:, None]  # (T, 1)
-    rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
-    angles = position * rate  # (T, ceil(d / 2))
-    waves = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)  # (T, 2 ceil(d / 2))
-    return waves[:, :width].float()
-
-
-class Dropout(nn.Module):
-    """Drops each element with a probability near `p`, and scales the others up to keep the mean.
-
-    One random byte decides on an element, eight bytes come from one draw: several times as fast on a
-    CPU as `nn.Dropout`, whose random numbers cost more than the products beside them. The probability
-    is rounded to a 256th.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.dropped = round(256 * p)  # of 256 values of a byte
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same in evaluation."""
-        if not self.training or not self.dropped:
-            return x
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
-        noise = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
-        keep = (noise >= self.dropped).to(x.dtype)
-        return x * keep.mul_(256 / (256 - self.dropped))
+from mmbench.nn.basic import Dropout, last_valid, mlp, positional_encoding
 
 
 class TemporalConvolution(nn.Module):
@@ -173,27 +135,3 @@ class FrontEnd(nn.Module):
             for name, encoder in self.encoders.items()
         ]
         return torch.stack(encoded, 1)
-
-
-def linear(width_in: int, width_out: int, *, relu: bool = False) -> nn.Linear:
-    """A linear layer that starts so that what passes keeps its size, `relu` if a ReLU follows.
-
-    He et al., Delving Deep into Rectifiers, 2015, eq. 10. By torch's own start each layer with ReLU
-    leaves a sixth of the variance: after an encoder and an hourglass nothing of the input is left in the
-    output, and any loss on an inner representation drowns the task's.
-    """
-    layer = nn.Linear(width_in, width_out)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if relu else "linear")
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers of these widths with ReLU between."""
-    last = len(widths) - 2
-    layers: list[nn.Module] = []
-    for number, (width_in, width_out) in enumerate(pairwise(widths)):
-        layers.append(linear(width_in, width_out, relu=number < last))
-        if number < last:
-            layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
