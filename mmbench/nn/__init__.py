@@ -1,7 +1,9 @@
 """The pieces that methods share, so that two methods differ in what their papers differ in.
 
 basic.py    dropout, linear layers, positions
-encoder.py  a sequence to a vector, and a whole sample to one vector per modality
+encoder.py  the front end: all modalities' sequences to one vector each
+packing.py  how their sequences are laid out without padding
+grouped.py  products and attention over them
 """
 
 from mmbench.nn.basic import Dropout as Dropout
@@ -10,6 +12,3 @@ from mmbench.nn.basic import linear as linear
 from mmbench.nn.basic import mlp as mlp
 from mmbench.nn.basic import positional_encoding as positional_encoding
 from mmbench.nn.encoder import FrontEnd as FrontEnd
-from mmbench.nn.encoder import SequenceEncoder as SequenceEncoder
-from mmbench.nn.encoder import TemporalConvolution as TemporalConvolution
-from mmbench.nn.encoder import TransformerLayer as TransformerLayer

@@ -1,137 +1,144 @@
 """Sequences to vectors: temporal convolution, Transformer, read at the last valid frame.
 
-Letters: B samples, T frames, D input features, d embedding size, h heads.
+Letters: B samples, M modalities, T[m] frames, D[m] input features, d embedding size, h heads; N tokens
+and S sequences of a `Pack`.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
-from mmbench.nn.basic import Dropout, last_valid, mlp, positional_encoding
+from mmbench.nn.basic import Dropout, positional_encoding
+from mmbench.nn.grouped import (
+    GroupedFeedForward,
+    GroupedLinear,
+    GroupedNorm,
+    attention,
+    normalise,
+    shifted,
+)
+from mmbench.nn.packing import Pack, pack
 
 
-class TemporalConvolution(nn.Module):
-    """A convolution over time of kernel 3 and padding 1, (B, T, D) to (B, T, d).
+class Embedding(nn.Module):
+    """A convolution over time of kernel 3 for each modality, (T[m], D[m]) to (T[m], d), plus positions.
 
-    Written as one product over each frame and its two neighbours: the same numbers as `nn.Conv1d`
-    without its transpositions.
+    Each observed frame is multiplied once with the three taps, and each token adds up what its neighbours
+    and itself gave it: the same numbers as a `nn.Conv1d` with padding 1, without work on zeros.
     """
 
-    def __init__(self, width_in: int, width_out: int) -> None:
-        super().__init__()
-        self.taps = nn.Linear(3 * width_in, width_out)  # the fan-in, and so the start, of a Conv1d
+    positions: Tensor
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, d)."""
-        padded = F.pad(x, (0, 0, 1, 1))  # (B, T + 2, D)
-        return self.taps(torch.cat([padded[:, :-2], x, padded[:, 2:]], -1))
+    def __init__(self, spec: DataSpec, width: int) -> None:
+        super().__init__()
+        self.dropout = nn.ModuleDict(
+            {name: Dropout(spec.schedule.input_dropout.get(name, 0.0)) for name in spec.modalities}
+        )
+        # A linear layer over three frames has the fan-in of a Conv1d, and so its start.
+        starts = [nn.Linear(3 * wide, width) for wide in spec.widths.values()]
+        self.taps = nn.ParameterList(  # (3, d, D[m])
+            nn.Parameter(start.weight.detach().view(width, 3, -1).transpose(0, 1).contiguous())
+            for start in starts
+        )
+        self.bias = nn.Parameter(torch.stack([start.bias.detach() for start in starts]))
+        longest = max(spec.lengths.values())
+        self.register_buffer("positions", positional_encoding(longest, width), persistent=False)
+
+    def forward(self, batch: Batch, laid: Pack) -> Tensor:
+        """(N, d)."""
+        parts = []
+        for (name, x), rows, taps in zip(
+            batch.features.items(), laid.observed, self.taps, strict=True
+        ):
+            frames = self.dropout[name](x.flatten(0, 1).index_select(0, rows))  # (O[m], D[m])
+            parts.append(frames @ taps.flatten(0, 1).t())  # (O[m], 3 d)
+        taken = torch.cat(parts).view(-1, *self.taps[0].shape[:2])  # (O, 3, d)
+        count = torch.tensor([j - i for i, j in zip(laid.tokens, laid.tokens[1:], strict=False)])
+        group = torch.arange(len(count)).repeat_interleave(count).to(taken.device)
+        tokens = shifted(taken, laid.sources, laid.targets)
+        return tokens + self.bias[group] + self.positions[laid.time]
 
 
 class TransformerLayer(nn.Module):
     """Pre-norm self-attention and a feed-forward network of width 4d, each with a residual."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, groups: int, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.project = nn.Linear(width, width)
-        self.dropout = Dropout(dropout)
-        self.feed_norm = nn.LayerNorm(width)
-        self.feed = mlp(width, 4 * width, width)
+        self.heads, self.p = heads, dropout
+        self.attention_norm = GroupedNorm(groups, width)
+        self.query_key_value = GroupedLinear([nn.Linear(width, 3 * width) for _ in range(groups)])
+        self.project = GroupedLinear([nn.Linear(width, width) for _ in range(groups)])
+        self.feed_norm = GroupedNorm(groups, width)
+        self.feed = GroupedFeedForward(groups, width, 4 * width, width)
 
-    def forward(self, x: Tensor, bias: Tensor, at: Tensor | None = None) -> Tensor:
-        """x (B, T, d), bias (B, 1, 1, T) added to the scores; (B, T, d), or (B, 1, d) only `at` (B,)."""
-        normed = self.attention_norm(x)
-        if at is None:
-            asked, residual = normed, x
+    def forward(self, x: Tensor, laid: Pack, *, only_last: bool = False) -> Tensor:
+        """x (N, d) to (N, d), or to (S, d), each sequence's last token, which gives the same vectors."""
+        p = self.p if self.training else 0.0
+        width = x.shape[1]
+        normed = normalise(x)
+        if only_last:
+            bounds = laid.sequences
+            x = x.index_select(0, laid.last)
+            query = self.query_key_value(
+                normed.index_select(0, laid.last),
+                bounds,
+                norm=self.attention_norm,
+                columns=slice(0, width),
+            )
+            key_value = self.query_key_value(
+                normed, laid.tokens, norm=self.attention_norm, columns=slice(width, None)
+            )
+            mixed = attention(key_value, self.heads, laid.buckets, p, query)
         else:
-            rows = torch.arange(len(x), device=x.device)
-            asked, residual = normed[rows, at][:, None], x[rows, at][:, None]  # (B, 1, d)
-        query = self._split(self.query(asked))  # (B, h, T or 1, d / h)
-        key, value = (self._split(part) for part in self.key_value(normed).chunk(2, -1))
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) + bias
-        mixed = self.dropout(scores.softmax(-1)) @ value  # (B, h, T or 1, d / h)
-        x = residual + self.project(mixed.transpose(1, 2).flatten(2))
-        return x + self.feed(self.feed_norm(x))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(B, T, d) to (B, h, T, d / h)."""
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
-
-
-class SequenceEncoder(nn.Module):
-    """One modality's sequence to one vector: convolution, positions, Transformer, last valid frame.
-
-    The last layer asks only at the position that is read, which gives the same vector.
-    """
-
-    def __init__(
-        self,
-        width_in: int,
-        length: int,
-        width: int,
-        *,
-        depth: int,
-        heads: int,
-        attention_dropout: float = 0.0,
-        input_dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        if width % heads:
-            raise ValueError(f"an embedding of {width} cannot be split among {heads} heads")
-        self.input_dropout = Dropout(input_dropout)
-        self.convolution = TemporalConvolution(width_in, width)
-        self.register_buffer("positions", positional_encoding(length, width), persistent=False)
-        self.layers = nn.ModuleList(
-            TransformerLayer(width, heads, attention_dropout) for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B, T, D), valid (B, T) to (B, d). Padding is not attended to; hidden frames, zeros, are."""
-        x = self.convolution(self.input_dropout(x)) + self.positions  # (B, T, d)
-        # Where a modality is absent nothing is valid; attend everywhere then, rather than divide by 0.
-        padding = ~valid & valid.any(1, keepdim=True)
-        bias = torch.zeros_like(padding, dtype=x.dtype).masked_fill(padding, -torch.inf)
-        bias = bias[:, None, None]  # (B, 1, 1, T)
-        for layer in self.layers[:-1]:
-            x = layer(x, bias)
-        return self.norm(self.layers[-1](x, bias, last_valid(valid))).squeeze(1)  # (B, d)
+            bounds = laid.tokens
+            every = self.query_key_value(normed, bounds, norm=self.attention_norm)
+            mixed = attention(every, self.heads, laid.buckets, p)
+        x = x + self.project(mixed, bounds)
+        return x + self.feed(normalise(x), bounds, norm=self.feed_norm)
 
 
 class FrontEnd(nn.Module):
-    """A `SequenceEncoder` for each modality, with the data set's heads and dropouts."""
+    """Each modality's sequence to one vector by an encoder of its own, all of them side by side.
+
+    Padding is not attended to; hidden frames, zeros, are. Of a modality that is absent every frame is.
+    Heads and dropouts are the data set's.
+    """
 
     def __init__(self, spec: DataSpec, width: int, depth: int) -> None:
         super().__init__()
-        schedule = spec.schedule
-        self.encoders = nn.ModuleDict(
-            {
-                name: SequenceEncoder(
-                    modality.width,
-                    modality.length,
-                    width,
-                    depth=depth,
-                    heads=schedule.heads,
-                    attention_dropout=schedule.attention_dropout,
-                    input_dropout=schedule.input_dropout.get(name, 0.0),
-                )
-                for name, modality in spec.modalities.items()
-            }
+        heads, groups = spec.schedule.heads, len(spec.modalities)
+        if width % heads:
+            raise ValueError(f"an embedding of {width} cannot be split among {heads} heads")
+        self.embedding = Embedding(spec, width)
+        self.layers = nn.ModuleList(
+            TransformerLayer(groups, width, heads, spec.schedule.attention_dropout)
+            for _ in range(depth)
         )
+        self.norm = GroupedNorm(groups, width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """(B, M, d), the modalities in the data set's order."""
-        encoded = [
-            encoder(batch.features[name], batch.valid[name])
-            for name, encoder in self.encoders.items()
-        ]
-        return torch.stack(encoded, 1)
+        """(B, M, d), the modalities in the data set's order, each read at its last valid frame."""
+        laid = pack(batch)
+        x = self._all_but_last(batch, laid)
+        x = self.layers[-1](x, laid, only_last=True)
+        return self.norm(normalise(x), laid.sequences)[laid.where]
+
+    def sequences(self, batch: Batch) -> dict[str, Tensor]:
+        """By modality (B, T[m], d), each position's encoding; zero at padding."""
+        laid = pack(batch)
+        x = self.layers[-1](self._all_but_last(batch, laid), laid)
+        x = self.norm(normalise(x), laid.tokens)
+        x = torch.cat([x, x.new_zeros(1, x.shape[1])])  # (N + 1, d)
+        return {
+            name: x[laid.dense(valid.shape[1], column)]
+            for column, (name, valid) in enumerate(batch.valid.items())
+        }
+
+    def _all_but_last(self, batch: Batch, laid: Pack) -> Tensor:
+        x = self.embedding(batch, laid)  # (N, d)
+        for layer in self.layers[:-1]:
+            x = layer(x, laid)
+        return x

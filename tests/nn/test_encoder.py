@@ -6,15 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.nn import (
-    Dropout,
-    SequenceEncoder,
-    TemporalConvolution,
-    last_valid,
-    linear,
-    mlp,
-    positional_encoding,
-)
+from mmbench.batching import Batch, conceal
+from mmbench.data import DataSpec, ModalitySpec, Schedule
+from mmbench.nn import Dropout, FrontEnd, last_valid, linear, mlp, positional_encoding
+from mmbench.tasks import Regression
 
 
 def test_last_valid_reads_either_side_of_padding():
@@ -31,73 +26,145 @@ def test_positional_encoding_is_the_papers():
             assert table[t, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
 
 
-def test_temporal_convolution_is_a_conv1d():
-    ours, theirs = TemporalConvolution(5, 4), nn.Conv1d(5, 4, 3, padding=1)
-    # Conv1d's weight is (d, D, 3); ours is (d, 3 D), tap after tap
-    theirs.weight.data = ours.taps.weight.data.unflatten(1, (3, 5)).transpose(1, 2).clone()
-    theirs.bias.data = ours.taps.bias.data.clone()
-    x = torch.randn(2, 6, 5)
-    torch.testing.assert_close(ours(x), theirs(x.transpose(1, 2)).transpose(1, 2))
+def front_end(lengths: dict[str, int], depth: int, heads: int = 2, width: int = 8) -> FrontEnd:
+    """One whose parameters, norms' too, are not trivial."""
+    shapes = {m: ModalitySpec(length, 5 + i) for i, (m, length) in enumerate(lengths.items())}
+    schedule = Schedule(heads=heads, attention_dropout=0.0)
+    front = FrontEnd(DataSpec("x", shapes, Regression(-3, 3), schedule), width, depth)
+    for parameter in front.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return front
 
 
-def torch_encoder(encoder: SequenceEncoder, heads: int) -> nn.TransformerEncoder:
-    """torch's pre-norm encoder with the same parameters."""
-    width = encoder.norm.normalized_shape[0]
+def torch_encoder(front: FrontEnd, m: int, heads: int) -> tuple[nn.Conv1d, nn.TransformerEncoder]:
+    """torch's convolution and pre-norm encoder with the parameters of modality m."""
+    taps = front.embedding.taps[m]  # (3, d, D)
+    width = taps.shape[1]
+    convolution = nn.Conv1d(taps.shape[2], width, 3, padding=1)
+    convolution.weight.data = taps.data.permute(1, 2, 0).clone()
+    convolution.bias.data = front.embedding.bias.data[m].clone()
     layer = nn.TransformerEncoderLayer(
         width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
     )
     twin = nn.TransformerEncoder(
-        layer, len(encoder.layers), nn.LayerNorm(width), enable_nested_tensor=False
+        layer, len(front.layers), nn.LayerNorm(width), enable_nested_tensor=False
     )
-    for mine, other in zip(encoder.layers, twin.layers, strict=True):
-        attention = other.self_attn
-        attention.in_proj_weight.data = torch.cat([mine.query.weight, mine.key_value.weight]).data
-        attention.in_proj_bias.data = torch.cat([mine.query.bias, mine.key_value.bias]).data
-        attention.out_proj.load_state_dict(mine.project.state_dict())
-        other.norm1.load_state_dict(mine.attention_norm.state_dict())
-        other.norm2.load_state_dict(mine.feed_norm.state_dict())
-        other.linear1.load_state_dict(mine.feed[0].state_dict())
-        other.linear2.load_state_dict(mine.feed[2].state_dict())
-    twin.norm.load_state_dict(encoder.norm.state_dict())
-    return twin
+    # torch has a head's columns side by side, the front end a column's heads
+    order = torch.arange(width).view(-1, heads).t().flatten()
+    for mine, other in zip(front.layers, twin.layers, strict=True):
+        weight, bias = mine.query_key_value.weight[m], mine.query_key_value.bias[m]
+        other.self_attn.in_proj_weight.data = weight.data.view(3, width, width)[:, order].flatten(
+            0, 1
+        )
+        other.self_attn.in_proj_bias.data = bias.data.view(3, width)[:, order].flatten()
+        other.self_attn.out_proj.weight.data = mine.project.weight.data[m][:, order]
+        other.self_attn.out_proj.bias.data = mine.project.bias.data[m]
+        for norm, theirs in ((mine.attention_norm, other.norm1), (mine.feed_norm, other.norm2)):
+            theirs.weight.data, theirs.bias.data = norm.gain.data[m], norm.shift.data[m]
+        for linear_, theirs in (
+            (mine.feed.widen, other.linear1),
+            (mine.feed.narrow, other.linear2),
+        ):
+            theirs.weight.data, theirs.bias.data = linear_.weight.data[m], linear_.bias.data[m]
+    twin.norm.weight.data, twin.norm.bias.data = front.norm.gain.data[m], front.norm.shift.data[m]
+    return convolution, twin
+
+
+VALID = torch.tensor(
+    [[0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1] * 6, [0] * 6, [0] * 5 + [1]]
+).bool()
+
+
+def masked_batch() -> Batch:
+    """Padding on either side, a frame hidden, a modality absent; the second modality is longer."""
+    valid = {"l": VALID, "a": torch.cat([VALID, VALID], 1)[torch.tensor([1, 2, 0, 4, 4])]}
+    observed = {m: v.clone() for m, v in valid.items()}
+    observed["l"][2, 1] = False
+    return conceal({"l": torch.randn(5, 6, 5), "a": torch.randn(5, 12, 6)}, valid, observed)
+
+
+def expected_encodings(front: FrontEnd, batch: Batch, m: int, name: str) -> torch.Tensor:
+    """(B, T, d) by torch's own modules, of a modality that is absent over all frames."""
+    convolution, twin = torch_encoder(front, m, heads=2)
+    x, valid = batch.features[name], batch.valid[name]
+    embedded = convolution(x.transpose(1, 2)).transpose(1, 2)
+    embedded = embedded + positional_encoding(x.shape[1], 8)
+    padding = ~valid & valid.any(1, keepdim=True)
+    return twin(embedded, src_key_padding_mask=padding)
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_sequence_encoder_is_torchs_encoder_read_at_the_last_valid_frame(depth):
-    encoder = SequenceEncoder(5, 6, 8, depth=depth, heads=2)
-    for parameter in encoder.parameters():  # norms, too, must not be trivial
-        nn.init.normal_(parameter, std=0.5)
-    twin = torch_encoder(encoder, heads=2)
-    x = torch.randn(3, 6, 5)
-    valid = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1] * 6], dtype=torch.bool)
-    embedded = encoder.convolution(x) + encoder.positions
-    every = twin(embedded, src_key_padding_mask=~valid)
-    expected = every[torch.arange(3), torch.tensor([5, 2, 5])]
-    torch.testing.assert_close(encoder(x, valid), expected, rtol=1e-4, atol=1e-5)
+def test_front_end_is_torchs_encoder_read_at_the_last_valid_frame(depth):
+    front, batch = front_end({"l": 6, "a": 12}, depth), masked_batch()
+    made = front(batch)
+    for m, name in enumerate(batch.valid):
+        every = expected_encodings(front, batch, m, name)
+        read = every[torch.arange(5), last_valid(batch.valid[name])]
+        torch.testing.assert_close(made[:, m], read, rtol=1e-4, atol=1e-5)
+
+
+def test_sequences_are_torchs_encodings_at_every_valid_frame():
+    front, batch = front_end({"l": 6, "a": 12}, depth=2), masked_batch()
+    for m, (name, made) in enumerate(front.sequences(batch).items()):
+        valid = batch.valid[name]
+        valid = valid | ~valid.any(1, keepdim=True)
+        expected = expected_encodings(front, batch, m, name)
+        torch.testing.assert_close(made[valid], expected[valid], rtol=1e-4, atol=1e-5)
+        assert (made[~valid] == 0).all()
+
+
+def test_front_ends_gradients_are_those_of_torchs_encoder():
+    front, batch = front_end({"l": 6, "a": 12}, depth=2), masked_batch()
+    weights = torch.randn(5, 2, 8)
+    (front(batch) * weights).sum().backward()
+    layer = front.layers[0]
+    for m, name in enumerate(batch.valid):
+        convolution, twin = torch_encoder(front, m, heads=2)
+        x, valid = batch.features[name], batch.valid[name]
+        embedded = convolution(x.transpose(1, 2)).transpose(1, 2) + positional_encoding(
+            x.shape[1], 8
+        )
+        every = twin(embedded, src_key_padding_mask=~valid & valid.any(1, keepdim=True))
+        (every[torch.arange(5), last_valid(valid)] * weights[:, m]).sum().backward()
+        theirs = twin.layers[0]
+        pairs = [
+            (layer.attention_norm.gain.grad[m], theirs.norm1.weight.grad),
+            (layer.attention_norm.shift.grad[m], theirs.norm1.bias.grad),
+            (layer.feed.widen.weight.grad[m], theirs.linear1.weight.grad),
+            (layer.feed.narrow.bias.grad[m], theirs.linear2.bias.grad),
+            (front.embedding.taps[m].grad, convolution.weight.grad.permute(2, 0, 1)),
+            (front.embedding.bias.grad[m], convolution.bias.grad),
+            (front.norm.gain.grad[m], twin.norm.weight.grad),
+        ]
+        order = torch.arange(8).view(-1, 2).t().flatten()
+        mine = layer.query_key_value.weight.grad[m].view(3, 8, 8)[:, order].flatten(0, 1)
+        pairs.append((mine, theirs.self_attn.in_proj_weight.grad))
+        for ours, reference in pairs:
+            torch.testing.assert_close(ours, reference, rtol=1e-3, atol=1e-4)
 
 
 def test_absent_sequence_is_encoded_finitely_and_always_alike():
-    encoder = SequenceEncoder(5, 6, 8, depth=2, heads=2)
-    out = encoder(torch.zeros(4, 6, 5), torch.zeros(4, 6, dtype=torch.bool))
+    front = front_end({"l": 6}, depth=2)
+    nothing = torch.zeros(4, 6, dtype=torch.bool)
+    out = front(conceal({"l": torch.randn(4, 6, 5)}, {"l": ~nothing}, {"l": nothing}))
     assert out.isfinite().all()
     assert (out == out[0]).all()
 
 
-def test_padding_does_not_matter_beyond_the_convolution():
-    encoder = SequenceEncoder(5, 6, 8, depth=2, heads=2)
-    valid = torch.tensor([[False, False, True, True, True, True]])
+def test_padding_never_matters():
+    front = front_end({"l": 6}, depth=2)
+    valid = {"l": torch.tensor([[False, False, True, True, True, True]])}
     x = torch.zeros(1, 6, 5)
     x[0, 2:] = torch.randn(4, 5)
     other = x.clone()
-    other[0, 0] = (
-        9.0  # frame 1, a neighbour of a valid one, is read by the convolution; frame 0 is not
-    )
-    torch.testing.assert_close(encoder(x, valid), encoder(other, valid))
+    other[0, :2] = 9.0
+    made = [front(Batch({"l": y}, valid, valid)) for y in (x, other)]
+    assert torch.equal(*made)
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="40 cannot be split among 7 heads"):
-        SequenceEncoder(5, 6, 40, depth=1, heads=7)
+        front_end({"l": 6}, depth=1, heads=7, width=40)
 
 
 def test_mlp_has_relu_between_and_none_at_the_end():
