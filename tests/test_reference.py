@@ -207,13 +207,20 @@ class Trajectory:
         self.ours, self.theirs = ours, theirs
         self.doubt = {name: torch.zeros_like(p) for name, p in theirs.named_parameters()}
 
-    def record(self) -> None:
-        """After each step of the reference, whose last gradients are still there."""
-        for name, parameter in self.theirs.named_parameters():
-            if parameter.grad is not None:
+    def adam(self, *modules: nn.Module) -> Adam:
+        """The reference's on modules of its own, with an eye on each step's gradients."""
+        adam = Adam(*modules, learning_rate=STILL.learning_rate, clip=STILL.clip)
+        names = {p: name for name, p in self.theirs.named_parameters()}
+
+        def look(*_: object) -> None:
+            for parameter in adam.parameters:
+                assert parameter.grad is not None
                 size = parameter.grad.abs()
                 share = (CLOSE * size.max() / size.clamp_min(1e-30)).clamp(max=2)
-                self.doubt[name] += STILL.learning_rate * share
+                self.doubt[names[parameter]] += STILL.learning_rate * share
+
+        adam.optimiser.register_step_pre_hook(look)
+        return adam
 
     def check(self, *moved: nn.Module) -> None:
         """That modules of ours are what the reference's are."""
@@ -280,23 +287,21 @@ def test_two_steps_of_the_teacher_are_the_references(split):
     (step,) = ours.stages()[0].steps
     update = _Update(step, ours)
     ours.teacher.train()
-    adam = Adam(theirs.teacher, learning_rate=STILL.learning_rate, clip=STILL.clip)
     trajectory = Trajectory(ours, theirs)
+    adam = trajectory.adam(theirs.teacher)
     for pair in batches(split):
         batch = pair.complete
         terms = update.take(ours.teacher(batch), batch, random(), last=True, clip=STILL.clip)
         assert_terms(terms, hrlf.teacher_step(theirs, adam, batch))
-        trajectory.record()
     trajectory.check(ours.teacher)
 
 
 def test_two_steps_of_the_student_are_the_references(split):
     ours, theirs = two_hrlfs(split)
     updates = [_Update(step, ours) for step in ours.stages()[1].steps]
-    settings = {"learning_rate": STILL.learning_rate, "clip": STILL.clip}
-    discriminate = Adam(theirs.discriminators, **settings)
-    learn = Adam(theirs.student, theirs.statistics, **settings)
     trajectory = Trajectory(ours, theirs)
+    discriminate = trajectory.adam(theirs.discriminators)
+    learn = trajectory.adam(theirs.student, theirs.statistics)
     for pair in batches(split):
         batch = given(ours, pair)
         mine = ours.student(batch)
@@ -304,7 +309,6 @@ def test_two_steps_of_the_student_are_the_references(split):
         for update in updates:
             terms |= update.take(mine, batch, random(), last=update is updates[-1], clip=STILL.clip)
         assert_terms(terms, hrlf.student_step(theirs, discriminate, learn, batch, random()))
-        trajectory.record()
     trajectory.check(ours.student, ours.statistics, ours.discriminators)
 
 
@@ -325,12 +329,11 @@ def test_two_steps_of_late_fusion_are_the_references(split):
     ours, theirs = two_late_fusions(split)
     ((step,),) = (stage.steps for stage in ours.stages())
     update = _Update(step, ours)
-    adam = Adam(theirs, learning_rate=STILL.learning_rate, clip=STILL.clip)
     trajectory = Trajectory(ours, theirs)
+    adam = trajectory.adam(theirs)
     for batch in batches(split):
         terms = update.take(ours(batch), batch, random(), last=True, clip=STILL.clip)
         assert_terms(terms, late_fusion.train_step(theirs, adam, batch))
-        trajectory.record()
     trajectory.check(ours)
 
 
