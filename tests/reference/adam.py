@@ -1,0 +1,22 @@
+"""An update as everybody writes it."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Adam:
+    """torch's Adam on some modules, after the gradient has been clipped."""
+
+    def __init__(self, *modules: nn.Module, learning_rate: float, clip: float) -> None:
+        self.parameters = [p for module in modules for p in module.parameters()]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=learning_rate)
+        self.clip = clip
+
+    def step(self, terms: Mapping[str, Tensor]) -> None:
+        """Moves down the gradient of the terms' sum."""
+        self.optimiser.zero_grad()
+        sum(terms.values(), torch.zeros(())).backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimiser.step()
