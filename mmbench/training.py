@@ -208,7 +208,8 @@ class _Update:
             _total(terms), self.parameters, retain_graph=not last, allow_unused=True
         )
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # fused Adam takes both for laid out alike, which autograd.grad does not promise
+            parameter.grad = None if gradient is None else gradient.contiguous()
         nn.utils.clip_grad_norm_(self.parameters, clip)
         self.optimiser.step()
         self.optimiser.zero_grad()

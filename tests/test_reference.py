@@ -34,21 +34,44 @@ def copy_into(ours: Method, values: Mapping[str, Tensor]) -> None:
     The one place that knows how the repository lays its parameters out.
     """
     state = ours.state_dict()
-    names = list(ours.spec.modalities)
+    heads = ours.spec.schedule.heads
+    # of a head's columns side by side to a column's heads side by side
+    order = torch.arange(WIDTH).view(heads, -1).t().flatten()
     for name, value in values.items():
-        name = re.sub(r"\bencoders\.(\d+)", lambda m: f"front.encoders.{names[int(m[1])]}", name)
-        name = re.sub(r"\b(sentiment|specific|decoder)\.", r"factorise.\1.", name)
-        name = re.sub(r"(teacher|student)\.head\.", r"\1.head.0.", name)
-        name = name.replace("convolution.", "convolution.taps.")
-        name = name.replace("attention.out_proj", "project")
-        if name.endswith("taps.weight"):  # (d, D, 3) to (d, 3 D), tap after tap
-            value = value.transpose(1, 2).flatten(1)
-        if "attention.in_proj" in name:
-            query, key_value = value.split([WIDTH, 2 * WIDTH])
-            state[name.replace("attention.in_proj_", "query.")].copy_(query)
-            state[name.replace("attention.in_proj_", "key_value.")].copy_(key_value)
+        if found := re.fullmatch(r"(.*?)encoders\.(\d+)\.(.*)", name):
+            m = int(found[2])
+            own = f"{found[1]}front.{found[3]}"
+            if own.endswith("convolution.weight"):  # (d, D, 3) to (3, d, D)
+                own = own.replace("convolution.weight", f"embedding.taps.{m}")
+                state[own].copy_(value.permute(2, 0, 1))
+                continue
+            if "attention.in_proj" in own:
+                value = value.unflatten(0, (3, WIDTH))[:, order].flatten(0, 1)
+            if own.endswith("out_proj.weight"):
+                value = value[:, order]
+            for theirs, mine in LAYOUT.items():
+                own = re.sub(theirs, mine, own)
+            state[own][m].copy_(value)
+        elif found := re.fullmatch(r"(.*\.)(sentiment|specific)\.(\d+)\.([02])\.(.*)", name):
+            layer = "widen" if found[4] == "0" else "narrow"
+            own = f"{found[1]}factorise.{found[2]}.{layer}.{found[5]}"
+            state[own][int(found[3])].copy_(value)
         else:
+            name = name.replace("decoder.", "factorise.decoder.")
+            name = re.sub(r"(teacher|student)\.head\.", r"\1.head.0.", name)
             state[name].copy_(value)
+
+
+LAYOUT = {
+    r"convolution\.bias$": "embedding.bias",
+    r"attention\.in_proj_": "query_key_value.",
+    r"attention\.out_proj\.": "project.",
+    r"feed\.0\.": "feed.widen.",
+    r"feed\.2\.": "feed.narrow.",
+    r"norm\.weight$": "norm.gain",
+    r"norm\.bias$": "norm.shift",
+}
+"""Names in the reference's encoder, and in the front end."""
 
 
 def laid_out(ours: Method, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

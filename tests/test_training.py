@@ -85,6 +85,22 @@ def test_the_loop_is_adam_over_shuffled_batches(make_data):
     assert logs[0].history[-1]["valid"] == pytest.approx(kept[-1][0], rel=1e-4)
 
 
+def test_a_gradient_laid_out_otherwise_moves_the_right_entries(make_data):
+    class Transposed(Linear):
+        def __init__(self, spec):
+            super().__init__(spec)
+            self.pair = nn.Parameter(torch.zeros(1, 2, 3))
+
+        def loss(self, outputs, batch, rng):
+            x, y = torch.tensor([[[1.0, 2.0, -1.0]]]), torch.tensor([[[1.0, -1.0]]])
+            made = torch.bmm(x, self.pair.transpose(1, 2))
+            return {"pull": (y * made).sum()}  # the gradient is y^T x, and comes as x^T y
+
+    method, _, _ = fit(make_data, Transposed, schedule=Schedule(heads=2, batch_size=24, epochs=1))
+    expected = torch.tensor([[-1.0, -1.0, 1.0], [1.0, 1.0, -1.0]])
+    assert torch.equal(method.pair[0].sign(), expected)
+
+
 def test_same_seed_same_numbers_and_another_seed_others(make_data):
     first, _, _ = fit(make_data, seed=3, dropout=0.5)
     again, _, _ = fit(make_data, seed=3, dropout=0.5)

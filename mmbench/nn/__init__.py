@@ -12,3 +12,4 @@ from mmbench.nn.basic import linear as linear
 from mmbench.nn.basic import mlp as mlp
 from mmbench.nn.basic import positional_encoding as positional_encoding
 from mmbench.nn.encoder import FrontEnd as FrontEnd
+from mmbench.nn.grouped import GroupedFeedForward as GroupedFeedForward

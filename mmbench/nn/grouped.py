@@ -156,6 +156,15 @@ class GroupedFeedForward(nn.Module):
             v, a = norm.joined(v, a)
         return _FeedForward.apply(x, v, a, self.narrow.weight, self.narrow.bias, bounds)  # type: ignore[no-untyped-call]
 
+    def each(self, x: Tensor) -> Tensor:
+        """x (G, n, in), as many rows for every group, to (G, n, out)."""
+        hidden = _each(self.widen, x).relu()  # (G, n, hidden)
+        return _each(self.narrow, hidden)
+
+
+def _each(layer: GroupedLinear, x: Tensor) -> Tensor:
+    return torch.baddbmm(layer.bias[:, None], x, layer.weight.transpose(1, 2))
+
 
 def normalise(x: Tensor) -> Tensor:
     """Rows (N, d) less their mean, over their standard deviation."""

@@ -81,7 +81,9 @@ def test_factorisation_losses_are_the_printed_sums(modalities):
                     cross += term / (n * n - n)
                 # Qbar_ba = E^S_a(D_r(Q_b, U_a)), compared with Q_a
                 back = factorise.decoder(torch.cat([q[sample, b], u[sample, a]]))
-                again = factorise.sentiment[a](back)
+                encode = factorise.sentiment  # E^S_a: row a of its weights
+                hidden = (encode.widen.weight[a] @ back + encode.widen.bias[a]).relu()
+                again = encode.narrow.weight[a] @ hidden + encode.narrow.bias[a]
                 reconstruction += (again - q[sample, a]).norm().item() / (n * n * len(z))
     translation, recon = losses.factorisation(factorise, view)
     assert translation.item() == pytest.approx(itself + cross, rel=1e-5)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
-from mmbench.nn import Dropout, FrontEnd, linear, mlp
+from mmbench.nn import Dropout, FrontEnd, GroupedFeedForward, linear, mlp
 
 Scales = Literal["concat", "sum"]
 
@@ -40,13 +40,14 @@ class Factorisation(nn.Module):
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
         half = width // 2
-        self.sentiment = nn.ModuleList(mlp(width, width, half) for _ in range(modalities))  # E^S
-        self.specific = nn.ModuleList(mlp(width, width, half) for _ in range(modalities))  # E^M
+        self.sentiment = GroupedFeedForward(modalities, width, width, half)  # E^S
+        self.specific = GroupedFeedForward(modalities, width, width, half)  # E^M
         self.decoder = mlp(2 * half, width, width)  # D_r
 
     def forward(self, modality: Tensor) -> tuple[Tensor, Tensor]:
         """Z (B, M, d) to Q and U, each (B, M, k)."""
-        return _each(self.sentiment, modality), _each(self.specific, modality)
+        z = modality.transpose(0, 1)  # (M, B, d)
+        return self.sentiment.each(z).transpose(0, 1), self.specific.each(z).transpose(0, 1)
 
     def translate(self, sentiment: Tensor, specific: Tensor) -> Tensor:
         """Every pair's Zbar_ab = D_r(Q_a, U_b): (B, M, k) twice to (B, M, M, d), a before b."""
@@ -57,9 +58,10 @@ class Factorisation(nn.Module):
 
     def reconstruct(self, translated: Tensor) -> Tensor:
         """Every pair's Qbar_ba = E^S_a(Zbar_ba): (B, M, M, d), b before a, to (B, M, M, k)."""
-        return torch.stack(
-            [encoder(translated[:, :, a]) for a, encoder in enumerate(self.sentiment)], 2
-        )
+        b, modalities = translated.shape[:2]
+        z = translated.permute(2, 0, 1, 3).flatten(1, 2)  # (M, B M, d)
+        made = self.sentiment.each(z)  # (M, B M, k)
+        return made.view(modalities, b, modalities, -1).permute(1, 2, 0, 3)
 
 
 class Network(nn.Module):
@@ -125,8 +127,3 @@ def scale_widths(full: int, width: int, scales: Scales) -> tuple[tuple[int, ...]
     declared = (full, 2 * width, width)
     factor = 2 if scales == "concat" else 1
     return declared, (factor * full, factor * 2 * width, width)
-
-
-def _each(encoders: nn.ModuleList, modality: Tensor) -> Tensor:
-    """Applies each modality's own encoder: (B, M, d) to (B, M, k)."""
-    return torch.stack([encoder(modality[:, m]) for m, encoder in enumerate(encoders)], 1)
