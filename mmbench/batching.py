@@ -50,7 +50,7 @@ class Batch:
     @property
     def available(self) -> Tensor:
         """Bool (B, M): which modalities have an observed frame, in the data set's order."""
-        return torch.stack([seen.any(1) for seen in self.observed.values()], 1)
+        return torch.stack([seen.any(-1) for seen in self.observed.values()], -1)
 
     @property
     def truth(self) -> Tensor:
@@ -107,7 +107,7 @@ def conceal(
     return Batch(
         {m: x.where(observed[m][..., None], 0.0) for m, x in features.items()},
         dict(observed),
-        {m: v & observed[m].any(1, keepdim=True) for m, v in valid.items()},
+        {m: v & observed[m].any(-1, keepdim=True) for m, v in valid.items()},
     )
 
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.batching import Split
+from mmbench.batching import Split, in_order
 from mmbench.data import DataSpec, Samples
 from mmbench.methods import Method
 from mmbench.metrics import Metric, score
 from mmbench.missingness import Condition, MissingnessProtocol
 from mmbench.training import predict
+
+TOGETHER = 8
+"""Trials whose samples are predicted in one pass: more of them would take memory and save nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,13 @@ def evaluate(
     every = list(trials(protocols, modalities, quick=quick))
     predictions: dict[str, np.ndarray] = {}
     scores: list[dict[str, Any]] = []
-    for done, trial in enumerate(every):
-        report(done / len(every), f"testing {trial.condition.title}")
-        masks = trial.masks(samples, spec.name)
-        predictions[trial.key] = outputs = predict(method, test, masks)
+    outputs_of: list[tuple[Trial, np.ndarray]] = []
+    for at in in_order(len(every), TOGETHER):
+        report(at.start / len(every), f"testing {every[at][0].condition.title}")
+        masks = [trial.masks(samples, spec.name) for trial in every[at]]
+        outputs_of += zip(every[at], predict(method, test, masks), strict=True)
+    for trial, outputs in outputs_of:
+        predictions[trial.key] = outputs
         if not np.isfinite(outputs).all():
             raise FloatingPointError(f"{trial.key}: the method predicts NaN or infinity")
         result = score(spec.task, metrics, samples.targets, spec.task.decide(outputs))

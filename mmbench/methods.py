@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
+from mmbench.randomness import Random
 
 Terms = Mapping[str, Tensor]
 """Named scalars that add up to a loss and are logged one by one."""
@@ -33,7 +33,7 @@ class Plateau:
 class Step:
     """One update: the gradient of a loss with respect to some parameters, by an Adam of its own."""
 
-    loss: Callable[[Any, Batch, torch.Generator], Terms]
+    loss: Callable[[Any, Batch, Random], Terms]
     """Terms from what the stage's `forward` returned, the batch and a random stream, and from nothing
     else but parameters: that is what lets the engine train many seeds at once."""
     updates: Sequence[nn.Module]
@@ -99,7 +99,7 @@ class Method(nn.Module):
         """Raw outputs (B, n_out), as the task describes them."""
         raise NotImplementedError(f"{type(self).__name__} needs forward(batch) -> (B, n_out)")
 
-    def loss(self, outputs: Any, batch: Batch, rng: torch.Generator) -> Terms:
+    def loss(self, outputs: Any, batch: Batch, rng: Random) -> Terms:
         """The loss of the default stage: the task's."""
         return {"task": self.spec.task.loss(outputs, batch.truth)}
 

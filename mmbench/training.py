@@ -1,27 +1,33 @@
-"""The one training loop: stages of alternating steps, selection on the validation split."""
+"""The one training loop: stages of alternating steps, selection on the validation split.
+
+Several seeds of a method may be trained side by side; mmbench/seeds.py runs them as one.
+"""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from mmbench.batching import Batch, Split, in_order
-from mmbench.methods import Method, Stage, Step, Terms
+from mmbench.methods import Method, Stage, Step
 from mmbench.missingness import MissingnessSampler
+from mmbench.randomness import Random, drawing_from
+from mmbench.seeds import Alone, SideBySide
 from mmbench.streams import seed_of, stream, torch_stream
 
 EVALUATION_BATCH = 512
+
+Report = Callable[[float, str], None]
+"""Takes the share that is done, 0 to 1, and a word on what is being done."""
 
 
 class Diverged(Exception):
@@ -35,8 +41,12 @@ class StageLog:
     stage: str
     best_epoch: int = 0
     seconds: float = 0.0
+    """Of all seeds that were trained side by side, shared among them."""
+    steps: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     """For each epoch the mean of each loss term and the validation loss."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """The same seconds by what they went to: data, forward, backward, validation."""
 
 
 def train(
@@ -45,108 +55,210 @@ def train(
     valid_split: Split,
     sampler: MissingnessSampler,
     seed: int,
-    report: Callable[[float, str], None] = lambda share, doing: None,
+    report: Report = lambda share, doing: None,
 ) -> list[StageLog]:
     """Trains in place, stage after stage, each ending at the epoch of the lowest validation loss.
 
     Every random number comes from a stream named after the seed and its use; the global generator of
-    torch (dropout) is left as it was found.
+    torch is left as it was found. Raises Diverged where a loss is not finite.
     """
-    stages = list(method.stages())
-    epochs = [method.spec.schedule.epochs if s.epochs is None else s.epochs for s in stages]
+    (result,) = train_side_by_side([method], train_split, valid_split, sampler, [seed], report)
+    if isinstance(result, Diverged):
+        raise result
+    return result
+
+
+def train_side_by_side(
+    methods: Sequence[Method],
+    train_split: Split,
+    valid_split: Split,
+    sampler: MissingnessSampler,
+    seeds: Sequence[int],
+    report: Report = lambda share, doing: None,
+    tick: Callable[[], None] = lambda: None,
+) -> list[list[StageLog] | Diverged]:
+    """Trains each method, all alike but for their parameters, from its seed; what became of each.
+
+    No number depends on who is trained beside whom. `tick` is called after every update. Raises
+    `seeds.NotStackable` if the method cannot be run for several seeds at once; nothing has then been changed.
+    """
+    plans = [list(method.stages()) for method in methods]
+    schedule = methods[0].spec.schedule
+    epochs = [schedule.epochs if s.epochs is None else s.epochs for s in plans[0]]
     done, total = 0, max(sum(epochs), 1)
-    logs = []
+    results: list[list[StageLog] | Diverged] = [[] for _ in methods]
     devices = [train_split.device] if train_split.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        for stage, n_epochs in zip(stages, epochs, strict=True):
-            torch.manual_seed(seed_of(seed, stage.name, "dropout"))
-            loop = _StageLoop(method, stage, train_split, valid_split, sampler, seed)
-            started = time.perf_counter()
+        torch.manual_seed(seed_of(*seeds, "dropout"))  # of layers that draw from torch themselves
+        for number, n_epochs in enumerate(epochs):
+            stages = [plan[number] for plan in plans]
+            loop = _StageLoop(methods, stages, train_split, valid_split, sampler, seeds, tick)
             for epoch in range(1, n_epochs + 1):
-                loop.epoch(epoch)
+                if len(loop.failed) < len(seeds):
+                    loop.epoch(epoch)
                 done += 1
-                report(done / total, f"{stage.name} {epoch}/{n_epochs}")
-            loop.log.seconds = time.perf_counter() - started
-            logs.append(loop.finish())
-    return logs
+                report(done / total, f"{stages[0].name} {epoch}/{n_epochs}")
+            for i, log in enumerate(loop.finish()):
+                if isinstance(found := results[i], list):
+                    results[i] = loop.failed.get(i) or [*found, log]
+            if all(isinstance(result, Diverged) for result in results):
+                break
+    return results
 
 
 class _StageLoop:
-    """One stage of one method: an epoch at a time, so that it can be watched and stopped."""
+    """One stage of one method from some seeds: an epoch at a time, so that it can be watched and stopped."""
 
     def __init__(
         self,
-        method: Method,
-        stage: Stage,
+        methods: Sequence[Method],
+        stages: Sequence[Stage],
         train_split: Split,
         valid_split: Split,
         sampler: MissingnessSampler,
-        seed: int,
+        seeds: Sequence[int],
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
-        self.method, self.stage, self.sampler = method, stage, sampler
+        self.stage, self.sampler, self.tick = stages[0], sampler, tick
+        self.schedule, self.task = methods[0].spec.schedule, methods[0].spec.task
         self.train_split, self.valid_split = train_split, valid_split
-        self.log = StageLog(stage.name)
-        self.order = stream(seed, stage.name, "order")
-        self.missing = stream(seed, stage.name, "missing")
-        self.rng = torch_stream(seed, stage.name, "loss", device=str(train_split.device))
-        self.best = math.inf
-        self.best_state: dict[str, Any] | None = None
-        method.eval()
-        if stage.prepare is not None:
+        name = self.stage.name
+        self.log = StageLog(name)
+        self.orders = [stream(seed, name, "order") for seed in seeds]
+        self.missing = [stream(seed, name, "missing") for seed in seeds]
+        self.dropout, self.rng = (
+            Random([torch_stream(s, name, use, device=str(train_split.device)) for s in seeds])
+            for use in ("dropout", "loss")
+        )
+        given = []
+        for method, stage in zip(methods, stages, strict=True):
+            method.eval()
             with torch.no_grad():
-                stage.prepare(self._complete_batches())
-        self.given = None if stage.given is None else self._give(stage.given)
-        self.updates = [_Update(step, method) for step in stage.steps]
+                if stage.prepare is not None:
+                    stage.prepare(self._complete_batches())
+                if stage.given is not None:
+                    parts = [stage.given(batch) for batch in self._complete_batches()]
+                    given.append(tree_map(lambda *rows: torch.cat(rows), *parts))
+        self.given = tree_map(lambda *each: torch.stack(each), *given) if given else None
+        kind = Alone if len(methods) == 1 else SideBySide
+        self.seeds = kind(methods, [self.dropout, self.rng])
+        self.updates = [_Update(step, self.seeds) for step in self.stage.steps]
+        self.histories: list[list[dict[str, Any]]] = [[] for _ in methods]
+        self.best = [math.inf] * len(methods)
+        self.best_epoch = [0] * len(methods)
+        self.best_state: dict[str, Tensor] | None = None
+        self.failed: dict[int, Diverged] = {}
         self.sweep = self._sweep()
 
     def epoch(self, number: int) -> None:
         """One pass over the training split, then validation."""
-        schedule = self.method.spec.schedule
-        forward = self.stage.forward or self.method.forward
+        base = self.seeds.method
+        forward = self.stage.forward or base.forward
         # What a stage does not update is held constant: no dropout, no gradient.
-        self.method.eval()
+        base.eval()
         for update in self.updates:
             update.train()
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.rng.device))
-        order = self.order.permutation(len(self.train_split))
-        for at in in_order(len(order), schedule.batch_size):
-            rows = order[at]
-            masks = None
-            if self.stage.data != "complete":
-                valid = {m: v[rows] for m, v in self.train_split.samples.valid.items()}
-                masks = self.sampler.draw(valid, self.missing)
-            batch = self.train_split.training_batch(
-                rows, masks, paired=self.stage.data == "paired", epoch=number
-            )
-            if self.given is not None:
-                batch = replace(batch, given=tree_map(partial(_rows, at=rows), self.given))
-            outputs = forward(batch)
-            for update in self.updates:
-                terms = update.take(
-                    outputs, batch, self.rng, last=update is self.updates[-1], clip=schedule.clip
-                )
-                for name, value in terms.items():
-                    if not value.isfinite():
-                        where = f"{self.stage.name}, epoch {number}, sample {at.start}"
-                        raise Diverged(f"{where}: loss term {name} is {float(value.detach())}")
-                    sums[name] += value.detach() * (len(rows) / len(order))
-        entry = {"epoch": number, "loss": {name: float(value) for name, value in sums.items()}}
-        entry["valid"] = loss = self._validate()
-        if not math.isfinite(loss):
-            raise Diverged(f"{self.stage.name}, epoch {number}: the validation loss is {loss}")
-        self.log.history.append(entry)
-        if loss < self.best:
-            self.best, self.log.best_epoch = loss, number
-            self.best_state = copy.deepcopy(self.method.state_dict())
-        for update in self.updates:
-            update.validated(loss)
+        orders = np.stack([order.permutation(len(self.train_split)) for order in self.orders])
+        sums: dict[str, Tensor] = {}
+        started = time.perf_counter()
+        with drawing_from(self.dropout):
+            for at in in_order(orders.shape[1], self.schedule.batch_size):
+                rows = orders[:, at]  # (R, B)
+                with self._spent("data"):
+                    batch = self._batch(rows, number)
+                with self._spent("forward"):
+                    outputs = self.seeds.call(forward, batch)
+                for update in self.updates:
+                    with self._spent("forward"):
+                        terms = self.seeds.call(
+                            update.step.loss, outputs, batch, shared=(self.rng,)
+                        )
+                    with self._spent("backward"):
+                        update.take(terms, last=update is self.updates[-1], clip=self.schedule.clip)
+                        if update.step.after is not None:
+                            with torch.no_grad():
+                                self.seeds.call(update.step.after, outputs, batch)
+                    self._check(terms, f"{self.stage.name}, epoch {number}, sample {at.start}")
+                    if len(self.failed) == len(self.best):
+                        return
+                    for name, value in terms.items():
+                        part = value.detach() * (rows.shape[1] / orders.shape[1])
+                        sums[name] = sums[name] + part if name in sums else part
+                self.log.steps += 1
+                self.tick()
+        with self._spent("validation"), drawing_from(self.dropout):
+            losses = self._validate()
+        self._note(
+            number, {name: value.reshape(-1).tolist() for name, value in sums.items()}, losses
+        )
+        self.log.seconds += time.perf_counter() - started
 
-    def finish(self) -> StageLog:
-        """Back to the best epoch."""
+    def finish(self) -> list[StageLog]:
+        """Each seed back to its best epoch; their logs."""
         if self.best_state is not None:
-            self.method.load_state_dict(self.best_state)
-        self.method.eval()
-        return self.log
+            self.seeds.load(self.best_state)
+        self.seeds.restore()
+        n = len(self.best)
+        shares = {name: seconds / n for name, seconds in self.log.spent.items()}
+        return [
+            replace(
+                self.log,
+                best_epoch=self.best_epoch[i],
+                history=self.histories[i],
+                seconds=self.log.seconds / n,
+                spent=shares,
+            )
+            for i in range(n)
+        ]
+
+    def _batch(self, rows: np.ndarray, number: int) -> Batch:
+        """Training samples (R, B), as each seed meets them."""
+        masks = None
+        if self.stage.data != "complete":
+            drawn = [
+                self.sampler.draw(
+                    {m: v[own] for m, v in self.train_split.samples.valid.items()}, rng
+                )
+                for own, rng in zip(rows, self.missing, strict=True)
+            ]
+            masks = {m: np.stack([each[m] for each in drawn]) for m in drawn[0]}
+        batch = self.train_split.training_batch(
+            rows, masks, paired=self.stage.data == "paired", epoch=number
+        )
+        if self.given is not None:
+            at = torch.from_numpy(rows).to(self.train_split.device)
+            run = torch.arange(len(rows), device=at.device)[:, None]
+            batch = replace(batch, given=tree_map(lambda values: values[run, at], self.given))
+        return self.seeds.laid(batch)
+
+    def _check(self, terms: dict[str, Tensor], where: str) -> None:
+        """Notes which seeds have a term that is not finite."""
+        values = torch.stack([value.detach().reshape(-1) for value in terms.values()])  # (k, R)
+        if bool(values.isfinite().all()):
+            return
+        for name, row in zip(terms, values.tolist(), strict=True):
+            for i, value in enumerate(row):
+                if not math.isfinite(value):
+                    self._fail(i, f"{where}: loss term {name} is {value}")
+
+    def _fail(self, i: int, why: str) -> None:
+        self.failed.setdefault(i, Diverged(why))
+
+    def _note(self, number: int, sums: dict[str, list[float]], losses: list[float]) -> None:
+        """Keeps each seed's history, and its state where it has never validated better."""
+        better = []
+        for i, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                self._fail(i, f"{self.stage.name}, epoch {number}: the validation loss is {loss}")
+            means = {name: values[i] for name, values in sums.items()}
+            self.histories[i].append({"epoch": number, "loss": means, "valid": loss})
+            if loss < self.best[i]:
+                self.best[i], self.best_epoch[i] = loss, number
+                better.append(i)
+        if better:
+            self.best_state = self.seeds.snapshot(better, self.best_state)
+        for update in self.updates:
+            update.validated(losses[0])
 
     def _sweep(self) -> list[dict[str, np.ndarray] | None]:
         """The masks of validation: the same for every seed, method and epoch."""
@@ -155,42 +267,42 @@ class _StageLoop:
         rng = stream(self.sampler.id, "selection")
         return list(self.sampler.sweep(self.valid_split.samples.valid, rng))
 
-    def _validate(self) -> float:
-        """The task loss, mean over the sweep and the validation split."""
-        predict = self.stage.predict or self.method.forward
-        self.method.eval()
-        loss, count = 0.0, 0
+    def _validate(self) -> list[float]:
+        """Each seed's task loss, mean over the sweep and the validation split."""
+        base = self.seeds.method
+        predict = self.stage.predict or base.forward
+        base.eval()
+        sums, count = np.zeros(len(self.best)), 0
         with torch.no_grad():
-            for masks in self.sweep:
-                for at in in_order(len(self.valid_split), EVALUATION_BATCH):
-                    cut = None if masks is None else {m: k[at] for m, k in masks.items()}
-                    batch = self.valid_split.batch(at, cut)
-                    targets = self.valid_split.targets[at]
-                    loss += float(self.method.spec.task.loss(predict(batch), targets)) * len(
-                        targets
-                    )
-                    count += len(targets)
-        return loss / count
+            for batch, targets in stacked(self.valid_split, self.sweep):
+                for i, outputs in enumerate(self.seeds.each(predict, batch)):
+                    sums[i] += float(self.task.loss(outputs, targets)) * len(targets)
+                count += len(targets)
+        return list(sums / count)
 
-    def _give(self, given: Callable[[Batch], Any]) -> Any:
-        """What a stage computes once: each tensor with a row (N, ...) for each training sample."""
-        with torch.no_grad():
-            parts = [given(batch) for batch in self._complete_batches()]
-        return tree_map(lambda *rows: torch.cat(rows), *parts)
-
-    def _complete_batches(self) -> Iterator[Any]:
+    def _complete_batches(self) -> Iterator[Batch]:
         for at in in_order(len(self.train_split), EVALUATION_BATCH):
             yield self.train_split.training_batch(np.arange(at.start, at.stop), None)
 
+    @contextmanager
+    def _spent(self, on: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        spent = self.log.spent
+        spent[on] = spent.get(on, 0.0) + time.perf_counter() - started
+
 
 class _Update:
-    """A step with its parameters and its optimiser."""
+    """A step with its parameters and its optimiser.
 
-    def __init__(self, step: Step, method: Method) -> None:
+    Each seed's parameters are one row of a matrix, so that clipping and Adam are one pass for them all.
+    """
+
+    def __init__(self, step: Step, seeds: Alone | SideBySide) -> None:
         self.step = step
-        self.parameters = [p for module in step.updates for p in module.parameters()]
-        rate = step.learning_rate or method.spec.schedule.learning_rate
-        self.optimiser = torch.optim.Adam(self.parameters, lr=rate, fused=True)
+        self.rows, self.leaves = seeds.flatten(step.updates)
+        rate = step.learning_rate or seeds.method.spec.schedule.learning_rate
+        self.optimiser = torch.optim.Adam([self.rows], lr=rate, fused=True)
         self.plateau = step.plateau and torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, factor=step.plateau.factor, patience=step.plateau.patience
         )
@@ -199,44 +311,51 @@ class _Update:
         for module in self.step.updates:
             module.train()
 
-    def take(
-        self, outputs: Any, batch: Any, rng: torch.Generator, *, last: bool, clip: float
-    ) -> dict[str, Tensor]:
-        """One update; returns the loss terms."""
-        terms = self.step.loss(outputs, batch, rng)
+    def take(self, terms: dict[str, Tensor], *, last: bool, clip: float) -> None:
+        """One update by the gradient of the terms' sum, clipped for each seed by itself."""
+        total = torch.stack([value.sum() for value in terms.values()]).sum()
         gradients = torch.autograd.grad(
-            _total(terms), self.parameters, retain_graph=not last, allow_unused=True
+            total, self.leaves, retain_graph=not last, allow_unused=True, materialize_grads=True
         )
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            # fused Adam takes both for laid out alike, which autograd.grad does not promise
-            parameter.grad = None if gradient is None else gradient.contiguous()
-        nn.utils.clip_grad_norm_(self.parameters, clip)
+        runs = len(self.rows)
+        gradient = torch.cat([part.reshape(runs, -1) for part in gradients], 1)  # (R, P)
+        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+        self.rows.grad = gradient.mul_((clip / (norm + 1e-6)).clamp_(max=1.0))
         self.optimiser.step()
-        self.optimiser.zero_grad()
-        if self.step.after is not None:
-            with torch.no_grad():
-                self.step.after(outputs, batch)
-        return dict(terms)
 
     def validated(self, loss: float) -> None:
         if self.plateau:
             self.plateau.step(loss)
 
 
-def _rows(values: Tensor, at: np.ndarray) -> Tensor:
-    return values[torch.from_numpy(at).to(values.device)]
+def stacked(
+    split: Split,
+    masks: Sequence[dict[str, np.ndarray] | None],
+    size: int = EVALUATION_BATCH,
+) -> Iterator[tuple[Batch, Tensor]]:
+    """The whole split once under each of some masks, in batches that know no border between them.
+
+    Yields a batch and its targets, in the order of the masks and, within one, of the samples.
+    """
+    n = len(split)
+    for at in in_order(n * len(masks), size):
+        flat = np.arange(at.start, at.stop)
+        rows, which = flat % n, flat // n
+        cut = None
+        if masks[0] is not None:
+            cut = {
+                m: np.concatenate([masks[w][m][rows[which == w]] for w in np.unique(which)])
+                for m in masks[0]
+            }
+        yield split.batch(rows, cut), split.targets[torch.from_numpy(rows).to(split.device)]
 
 
-def _total(terms: Terms) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
-
-
-def predict(method: Method, split: Split, masks: dict[str, np.ndarray] | None = None) -> np.ndarray:
-    """Outputs float32 (N, n_out) of a trained method for a whole split."""
+def predict(
+    method: Method, split: Split, masks: Sequence[dict[str, np.ndarray] | None]
+) -> np.ndarray:
+    """Outputs float32 (len(masks), N, n_out) of a trained method for a whole split under each of some masks."""
     method.eval()
     with torch.no_grad():
-        parts = [
-            method(split.batch(at, None if masks is None else {m: k[at] for m, k in masks.items()}))
-            for at in in_order(len(split), EVALUATION_BATCH)
-        ]
-    return torch.cat(parts).detach().float().cpu().numpy()  # a view of a parameter keeps its grad
+        # a view of a parameter keeps its grad
+        parts = [method(batch).detach().float().cpu() for batch, _ in stacked(split, masks)]
+    return torch.cat(parts).view(len(masks), len(split), -1).numpy()

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.methods import Method, Step
+from mmbench.randomness import Random
+from mmbench.seeds import Alone
 from mmbench.training import _Update
 from mmbench_datasets.iemocap import SCHEDULE, TASK, IEMOCAPTwin
 from mmbench_methods.hrlf import HRLF
@@ -43,7 +45,7 @@ def copy_into(ours: Method, values: Mapping[str, Tensor]) -> None:
             own = f"{found[1]}front.{found[3]}"
             if own.endswith("convolution.weight"):  # (d, D, 3) to (3, d, D)
                 own = own.replace("convolution.weight", f"embedding.taps.{m}")
-                state[own].copy_(value.permute(2, 0, 1))
+                state[own][0].copy_(value.permute(2, 0, 1))
                 continue
             if "attention.in_proj" in own:
                 value = value.unflatten(0, (3, WIDTH))[:, order].flatten(0, 1)
@@ -58,10 +60,18 @@ def copy_into(ours: Method, values: Mapping[str, Tensor]) -> None:
             state[own][int(found[3])].copy_(value)
         else:
             name = name.replace("decoder.", "factorise.decoder.")
+            for theirs, mine in SPECTRAL.items():
+                name = re.sub(theirs, mine, name)
             name = re.sub(r"(teacher|student)\.head\.", r"\1.head.0.", name)
             state[name].copy_(value)
 
 
+SPECTRAL = {
+    r"(discriminators\..*\.)bias$": r"\1layer.bias",
+    r"parametrizations\.weight\.original$": "layer.weight",
+    r"parametrizations\.weight\.0\._u$": "left",
+    r"parametrizations\.weight\.0\._v$": "right",
+}
 LAYOUT = {
     r"convolution\.bias$": "embedding.bias",
     r"attention\.in_proj_": "query_key_value.",
@@ -169,7 +179,11 @@ def given(ours: HRLF, batch: Batch) -> Batch:
         return replace(batch, given=ours.teach(batch.complete))
 
 
-def random() -> torch.Generator:
+def random() -> Random:
+    return Random([generator()])
+
+
+def generator() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
@@ -301,27 +315,28 @@ def test_the_students_losses_and_gradients_are_the_references(split):
         learn,
         learn.loss(mine, batch, random()),
         theirs,
-        hrlf.student_loss(theirs, teacher, student, batch, random()),
+        hrlf.student_loss(theirs, teacher, student, batch, generator()),
     )
 
 
 def test_two_steps_of_the_teacher_are_the_references(split):
     ours, theirs = two_hrlfs(split)
     (step,) = ours.stages()[0].steps
-    update = _Update(step, ours)
+    update = _Update(step, Alone([ours], []))
     ours.teacher.train()
     trajectory = Trajectory(ours, theirs)
     adam = trajectory.adam(theirs.teacher)
     for pair in batches(split):
         batch = pair.complete
-        terms = update.take(ours.teacher(batch), batch, random(), last=True, clip=STILL.clip)
+        terms = step.loss(ours.teacher(batch), batch, random())
+        update.take(terms, last=True, clip=STILL.clip)
         assert_terms(terms, hrlf.teacher_step(theirs, adam, batch))
     trajectory.check(ours.teacher)
 
 
 def test_two_steps_of_the_student_are_the_references(split):
     ours, theirs = two_hrlfs(split)
-    updates = [_Update(step, ours) for step in ours.stages()[1].steps]
+    updates = [_Update(step, Alone([ours], [])) for step in ours.stages()[1].steps]
     trajectory = Trajectory(ours, theirs)
     discriminate = trajectory.adam(theirs.discriminators)
     learn = trajectory.adam(theirs.student, theirs.statistics)
@@ -330,8 +345,10 @@ def test_two_steps_of_the_student_are_the_references(split):
         mine = ours.student(batch)
         terms: dict[str, Tensor] = {}
         for update in updates:
-            terms |= update.take(mine, batch, random(), last=update is updates[-1], clip=STILL.clip)
-        assert_terms(terms, hrlf.student_step(theirs, discriminate, learn, batch, random()))
+            found = update.step.loss(mine, batch, random())
+            update.take(found, last=update is updates[-1], clip=STILL.clip)
+            terms |= found
+        assert_terms(terms, hrlf.student_step(theirs, discriminate, learn, batch, generator()))
     trajectory.check(ours.student, ours.statistics, ours.discriminators)
 
 
@@ -351,11 +368,12 @@ def test_late_fusion_is_the_references(split):
 def test_two_steps_of_late_fusion_are_the_references(split):
     ours, theirs = two_late_fusions(split)
     ((step,),) = (stage.steps for stage in ours.stages())
-    update = _Update(step, ours)
+    update = _Update(step, Alone([ours], []))
     trajectory = Trajectory(ours, theirs)
     adam = trajectory.adam(theirs)
     for batch in batches(split):
-        terms = update.take(ours(batch), batch, random(), last=True, clip=STILL.clip)
+        terms = step.loss(ours(batch), batch, random())
+        update.take(terms, last=True, clip=STILL.clip)
         assert_terms(terms, late_fusion.train_step(theirs, adam, batch))
     trajectory.check(ours)
 

@@ -127,7 +127,7 @@ def test_the_epoch_that_validated_best_is_kept(make_data):
     losses = [entry["valid"] for entry in logs[0].history]
     assert logs[0].best_epoch == 1 + int(np.argmin(losses))
     assert losses[-1] > min(losses)  # with such a rate the last epoch is not the best
-    now = np.mean((predict(method, validation) - validation.samples.targets) ** 2)
+    now = np.mean((predict(method, validation, [None])[0] - validation.samples.targets) ** 2)
     assert now == pytest.approx(min(losses), rel=1e-5)
 
 
@@ -300,7 +300,7 @@ def test_plateau_lowers_the_rate(make_data):
     spec = DataSpec(data.name, data.modalities(), TASK, Schedule(learning_rate=0.8))
     method = Stuck(spec)
     splits = Split(data.splits["train"]), Split(data.splits["valid"])
-    loop = _StageLoop(method, method.stages()[0], *splits, MSM(), 0)
+    loop = _StageLoop([method], [method.stages()[0]], *splits, MSM(), [0])
     for epoch in (1, 2, 3):
         loop.epoch(epoch)
     assert loop.updates[0].optimiser.param_groups[0]["lr"] == pytest.approx(0.2)

@@ -11,6 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from mmbench.randomness import current
+
 
 def linear(width_in: int, width_out: int, *, relu: bool = False) -> nn.Linear:
     """A linear layer that starts so that what passes keeps its size, `relu` if a ReLU follows.
@@ -52,21 +54,6 @@ def positional_encoding(length: int, width: int) -> Tensor:
     return waves[:, :width].float()
 
 
-def keep_mask(like: Tensor, p: float) -> Tensor:
-    """What dropout multiplies by, in the shape of `like`: 0 with probability p, else 1 / (1 - p).
-
-    One random byte decides on an element, eight bytes come from one draw: many times as fast on a CPU as
-    torch's dropout, whose random numbers cost more than the products beside them. The probability is
-    rounded to a 256th.
-    """
-    dropped = round(256 * p)  # of 256 values of a byte
-    scale = 256 / (256 - dropped)
-    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
-    noise = words.random_(-(2**63), None).view(torch.uint8)[: like.numel()].view(like.shape)
-    # a byte of `dropped` or more is at least 1 after the subtraction; comparing costs more than this
-    return noise.to(like.dtype).sub_(dropped - 1).mul_(scale).clamp_(0, scale)
-
-
 class Dropout(nn.Module):
     """Drops each element with a probability near `p`, and scales the others up to keep the mean."""
 
@@ -76,4 +63,6 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same in evaluation."""
-        return x * keep_mask(x, self.p) if self.training and round(256 * self.p) else x
+        if not (self.training and round(256 * self.p)):
+            return x
+        return x * current().mask(x.shape, self.p, x.device)

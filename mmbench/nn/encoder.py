@@ -6,21 +6,28 @@ and S sequences of a `Pack`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
-from mmbench.nn.basic import Dropout, positional_encoding
+from mmbench.nn.basic import positional_encoding
 from mmbench.nn.grouped import (
     GroupedFeedForward,
     GroupedLinear,
     GroupedNorm,
     attention,
+    group_of,
     normalise,
+    product,
     shifted,
 )
 from mmbench.nn.packing import Pack, pack
+from mmbench.randomness import current
 
 
 class Embedding(nn.Module):
@@ -34,32 +41,31 @@ class Embedding(nn.Module):
 
     def __init__(self, spec: DataSpec, width: int) -> None:
         super().__init__()
-        self.dropout = nn.ModuleDict(
-            {name: Dropout(spec.schedule.input_dropout.get(name, 0.0)) for name in spec.modalities}
-        )
+        self.dropout = [spec.schedule.input_dropout.get(name, 0.0) for name in spec.modalities]
         # A linear layer over three frames has the fan-in of a Conv1d, and so its start.
         starts = [nn.Linear(3 * wide, width) for wide in spec.widths.values()]
-        self.taps = nn.ParameterList(  # (3, d, D[m])
-            nn.Parameter(start.weight.detach().view(width, 3, -1).transpose(0, 1).contiguous())
+        self.taps = nn.ParameterList(  # (1, 3, d, D[m])
+            nn.Parameter(start.weight.detach().view(width, 3, -1).transpose(0, 1)[None].clone())
             for start in starts
         )
         self.bias = nn.Parameter(torch.stack([start.bias.detach() for start in starts]))
         longest = max(spec.lengths.values())
         self.register_buffer("positions", positional_encoding(longest, width), persistent=False)
 
-    def forward(self, batch: Batch, laid: Pack) -> Tensor:
-        """(N, d)."""
+    def forward(self, features: Sequence[Tensor], laid: Pack) -> Tensor:
+        """features (R, B, T[m], D[m]) to (N, d)."""
         parts = []
-        for (name, x), rows, taps in zip(
-            batch.features.items(), laid.observed, self.taps, strict=True
-        ):
-            frames = self.dropout[name](x.flatten(0, 1).index_select(0, rows))  # (O[m], D[m])
-            parts.append(frames @ taps.flatten(0, 1).t())  # (O[m], 3 d)
-        taken = torch.cat(parts).view(-1, *self.taps[0].shape[:2])  # (O, 3, d)
-        count = torch.tensor([j - i for i, j in zip(laid.tokens, laid.tokens[1:], strict=False)])
-        group = torch.arange(len(count)).repeat_interleave(count).to(taken.device)
+        for m, (x, taps, p) in enumerate(zip(features, self.taps, self.dropout, strict=True)):
+            first, *_ = bounds = laid.frames[m * laid.runs : (m + 1) * laid.runs + 1]
+            bounds = tuple(bound - first for bound in bounds)
+            frames = x.flatten(0, 2).index_select(0, laid.observed[m])  # (O[m], D[m])
+            if self.training and p:
+                sizes = [(j - i, x.shape[3]) for i, j in pairwise(bounds)]
+                frames = frames * torch.cat(current().masks(sizes, p, x.device))
+            parts.append(product(frames, taps.flatten(1, 2), bounds))  # (O[m], 3 d)
+        taken = torch.cat(parts).view(-1, *self.taps[0].shape[1:3])  # (O, 3, d)
         tokens = shifted(taken, laid.sources, laid.targets)
-        return tokens + self.bias[group] + self.positions[laid.time]
+        return tokens + self.bias[group_of(laid.tokens, tokens.device)] + self.positions[laid.time]
 
 
 class TransformerLayer(nn.Module):
@@ -121,24 +127,86 @@ class FrontEnd(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """(B, M, d), the modalities in the data set's order, each read at its last valid frame."""
-        laid = pack(batch)
-        x = self._all_but_last(batch, laid)
-        x = self.layers[-1](x, laid, only_last=True)
-        return self.norm(normalise(x), laid.sequences)[laid.where]
+        (read,) = self._encode(batch, only_last=True)
+        return read
 
     def sequences(self, batch: Batch) -> dict[str, Tensor]:
         """By modality (B, T[m], d), each position's encoding; zero at padding."""
-        laid = pack(batch)
-        x = self.layers[-1](self._all_but_last(batch, laid), laid)
-        x = self.norm(normalise(x), laid.tokens)
-        x = torch.cat([x, x.new_zeros(1, x.shape[1])])  # (N + 1, d)
-        return {
-            name: x[laid.dense(valid.shape[1], column)]
-            for column, (name, valid) in enumerate(batch.valid.items())
-        }
+        return dict(zip(batch.valid, self._encode(batch, only_last=False), strict=True))
 
-    def _all_but_last(self, batch: Batch, laid: Pack) -> Tensor:
-        x = self.embedding(batch, laid)  # (N, d)
+    def _encode(self, batch: Batch, *, only_last: bool) -> tuple[Tensor, ...]:
+        inputs = [*batch.features.values(), *batch.valid.values(), *batch.observed.values()]
+        if current().together:
+            names, parameters = zip(*self.named_parameters(), strict=True)
+            return _Together.apply(self, only_last, names, *inputs, *parameters)  # type: ignore[no-untyped-call]
+        encoded = self._encode_runs(_thirds([x[None] for x in inputs]), only_last=only_last)
+        return tuple(x.squeeze(0) for x in encoded)
+
+    def _encode_runs(
+        self, inputs: Sequence[Sequence[Tensor]], *, only_last: bool
+    ) -> tuple[Tensor, ...]:
+        """Of features, valid, observed (R, B, T[m], ...): (R, B, M, d), or by modality (R, B, T[m], d)."""
+        features, valid, observed = inputs
+        laid = pack(valid, observed)
+        x = self.embedding(features, laid)  # (N, d)
         for layer in self.layers[:-1]:
             x = layer(x, laid)
-        return x
+        x = normalise(self.layers[-1](x, laid, only_last=only_last))
+        if only_last:
+            return (self.norm(x, laid.sequences)[laid.where],)
+        x = self.norm(x, laid.tokens)
+        x = torch.cat([x, x.new_zeros(1, x.shape[1])])  # (N + 1, d)
+        return tuple(x[laid.grid(mask.shape[2], m)] for m, mask in enumerate(valid))
+
+
+class _Together(torch.autograd.Function):
+    """A front end inside vmap: all seeds' sequences in one pack, each group with its own parameters.
+
+    vmap hands the whole batch of seeds to `vmap` below, where plain differentiable code may do with it
+    what it likes; that code is the front end's own, with a group for each modality and seed.
+    """
+
+    @staticmethod
+    def forward(front: FrontEnd, only_last: bool, names: Any, *tensors: Tensor) -> Any:
+        raise RuntimeError("seeds are side by side, and yet this front end is not inside vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing: gradients flow through what `vmap` does."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, front: FrontEnd, only_last: bool, names: Any, *tensors: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Inputs (R, B, ...), parameters (R, M, ...) that become (M R, ...)."""
+        whole = [
+            x.expand(info.batch_size, *x.shape) if axis is None else x.movedim(axis, 0)
+            for x, axis in zip(tensors, in_dims[3:], strict=True)
+        ]
+        inputs, parameters = whole[: -len(names)], whole[-len(names) :]
+        grouped = {
+            name: value.transpose(0, 1).flatten(0, 1)
+            for name, value in zip(names, parameters, strict=True)
+        }
+        call = (_thirds(inputs),)
+        encoded = torch.func.functional_call(
+            _Encode(front, only_last), {f"front.{k}": v for k, v in grouped.items()}, call
+        )
+        return encoded, (0,) * len(encoded)
+
+
+class _Encode(nn.Module):
+    """A front end as a module whose forward is `_encode_runs`, for `functional_call`."""
+
+    def __init__(self, front: FrontEnd, only_last: bool) -> None:
+        super().__init__()
+        self.front, self.only_last = front, only_last
+
+    def forward(self, inputs: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        return self.front._encode_runs(inputs, only_last=self.only_last)
+
+
+def _thirds(inputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], ...]:
+    """Features, valid, observed."""
+    third = len(inputs) // 3
+    return inputs[:third], inputs[third : 2 * third], inputs[2 * third :]

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mmbench.nn.basic import keep_mask, linear
+from mmbench.nn.basic import linear
 from mmbench.nn.packing import Bucket
+from mmbench.randomness import current
 
 
 class _Product(torch.autograd.Function):
@@ -91,6 +92,12 @@ def _product_backward(
     torch.sum(dy, 0, out=d_bias)
 
 
+def product(x: Tensor, weight: Tensor, bounds: Sequence[int]) -> Tensor:
+    """x W_g^T for the rows of each group: x (N, in), weight (G, out, in) to (N, out)."""
+    nothing = weight.new_zeros(weight.shape[:2])
+    return _Product.apply(x, weight, nothing, bounds)  # type: ignore[no-untyped-call]
+
+
 class GroupedNorm(nn.Module):
     """The affine part of layer normalisation, a gain and a shift (G, d) for each group."""
 
@@ -109,8 +116,7 @@ class GroupedNorm(nn.Module):
 
     def forward(self, normed: Tensor, bounds: Sequence[int]) -> Tensor:
         """Normalised rows (N, d) to (N, d)."""
-        count = torch.tensor([j - i for i, j in pairwise(bounds)], device=normed.device)
-        group = torch.arange(len(count), device=normed.device).repeat_interleave(count)
+        group = group_of(bounds, normed.device)
         return torch.addcmul(self.shift[group], normed, self.gain[group])
 
 
@@ -164,6 +170,12 @@ class GroupedFeedForward(nn.Module):
 
 def _each(layer: GroupedLinear, x: Tensor) -> Tensor:
     return torch.baddbmm(layer.bias[:, None], x, layer.weight.transpose(1, 2))
+
+
+def group_of(bounds: Sequence[int], device: torch.device) -> Tensor:
+    """(N,) the group of each row."""
+    count = torch.tensor([j - i for i, j in pairwise(bounds)], device=device)
+    return torch.arange(len(count), device=device).repeat_interleave(count)
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -235,7 +247,7 @@ class _Attention(torch.autograd.Function):
             w -= w.amax(1, keepdim=True)
             w.exp2_()
             w /= w.sum(1, keepdim=True)
-            m = [keep_mask(w, p)] if p else []
+            m = [_keep(w, bucket, heads, r_is_one=query is not None, p=p)] if p else []
             y = _mixed(w * m[0] if m else w, v, 1)  # (c, r, X)
             out.index_copy_(0, at.flatten(), _first(y, heads))
             saved += [q, k, v, w, y, *m]
@@ -284,6 +296,20 @@ def attention(
     return _Attention.apply(query, rows, heads, buckets, dropout)  # type: ignore[no-untyped-call]
 
 
+def _keep(w: Tensor, bucket: Bucket, heads: int, *, r_is_one: bool, p: float) -> Tensor:
+    """The dropout mask of weights (r, t, X), drawn by each run as if it were alone."""
+    sizes = [(1 if r_is_one else t, t, s * heads) for s, t in bucket.runs]
+    masks = current().masks(sizes, p, w.device)
+    if len(masks) == 1:
+        return masks[0]
+    mask = torch.zeros_like(w)
+    start = 0
+    for part, (r, t, x) in zip(masks, sizes, strict=True):
+        mask[:r, :t, start : start + x] = part
+        start += x
+    return mask
+
+
 def _with_zero_row(x: Tensor) -> Tensor:
     return torch.cat([x, x.new_zeros(1, x.shape[1])])
 
@@ -311,4 +337,10 @@ def _times(a: Tensor, b: Tensor) -> Tensor:
 
 def _mixed(weights: Tensor, values: Tensor, axis: int) -> Tensor:
     """weights (r, t, X) times values (c, 1 or r, t or 1, X), summed over an axis, for each column."""
-    return torch.stack([(weights * column).sum(axis) for column in values])
+    product = torch.empty_like(
+        weights
+    )  # one for all columns: fresh memory costs more than the product
+    mixed = weights.new_empty(len(values), weights.shape[1 - axis], weights.shape[2])
+    for column, out in zip(values, mixed, strict=True):
+        torch.sum(torch.mul(weights, column, out=product), axis, out=out)
+    return mixed

@@ -3,45 +3,53 @@
 Half of a batch of utterances is padding, and a modality that is absent has nothing that would tell one
 sample from another. So only valid frames become *tokens*, and all samples that lack a modality share one
 sequence of it. Tokens of a modality stand together, so that its products are one slice of a matrix, and
-those of a sequence stand in order of time. Letters: B samples, M modalities, T the longest of their
-lengths T[m], S sequences, N tokens, O observed frames.
+those of a sequence stand in order of time.
+
+Letters: M modalities, T the longest of their lengths T[m]; R runs, seeds that are trained side by side
+and share nothing but the layout (1 as a rule), B samples of each; G = M R groups, those that have
+parameters of their own, a modality's runs together; S sequences, N tokens, O observed frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmbench.batching import Batch
-
 BUCKETS = 3
-"""Groups of sequences of like length that attention treats together, each padded to its longest."""
+"""Parts, by length, of a run's sequences, each of which attention pads to its longest."""
 
 
 class Bucket(NamedTuple):
     """Sequences of like length."""
 
     sequences: Tensor
-    """(s,) which."""
+    """(s,) which, a run's together."""
     tokens: Tensor
     """(s, t) their tokens; N, which is none, at padding."""
+    runs: tuple[tuple[int, int], ...]
+    """For each run, how many sequences it has here, and the length of their longest."""
 
 
 @dataclass(frozen=True)
 class Pack:
     """Where everything is."""
 
+    runs: int
+    """R."""
     time: Tensor
     """(N,) the position of each token in its sequence as it was padded."""
     tokens: tuple[int, ...]
-    """(M + 1) bounds: modality m has the tokens from [m] to [m + 1]."""
+    """(G + 1) bounds: group g has the tokens from [g] to [g + 1]."""
     sequences: tuple[int, ...]
-    """(M + 1) bounds of its sequences."""
+    """(G + 1) bounds of its sequences."""
+    frames: tuple[int, ...]
+    """(G + 1) bounds of its observed frames."""
     observed: tuple[Tensor, ...]
-    """By modality, rows of the features as (B T[m], D[m]) that are observed: O in all."""
+    """By modality, rows of the features as (R B T[m], D[m]) that are observed: O in all."""
     sources: Tensor
     """(3, N) the observed frame, or O, before, at and after each token."""
     targets: Tensor
@@ -49,91 +57,107 @@ class Pack:
     last: Tensor
     """(S,) the last token of each sequence."""
     where: Tensor
-    """(B, M) the sequence of each sample's modality."""
+    """(R, B, M) the sequence of each sample's modality."""
     buckets: tuple[Bucket, ...]
 
-    def dense(self, length: int, column: int) -> Tensor:
-        """(B, length) the token of each frame of one modality; N at padding."""
-        n = len(self.time)
-        sequence = self.where[:, column]  # (B,)
+    def grid(self, length: int, modality: int) -> Tensor:
+        """(R, B, length) the token of each frame of one modality; N at padding."""
+        sequence = self.where[..., modality].flatten()  # (R B,)
         first = torch.cat([self.last.new_zeros(1), self.last[:-1] + 1])[sequence]
-        count = self.last[sequence] - first + 1
-        grid = self.last.new_full((len(sequence), length), n)
-        steps = torch.arange(length, device=grid.device)
-        inside = steps < count[:, None]  # (B, length)
+        steps = torch.arange(length, device=first.device)
+        inside = steps <= (self.last[sequence] - first)[:, None]  # (R B, length), counted from 0
         token = (first[:, None] + steps)[inside]
-        row = inside.nonzero()[:, 0]
-        grid[row, self.time[token]] = token
-        return grid
+        grid = self.last.new_full((len(sequence), length), len(self.time))
+        grid[inside.nonzero()[:, 0], self.time[token]] = token
+        return grid.view(self.runs, -1, length)
 
 
-def pack(batch: Batch) -> Pack:
-    """Lays a batch out. Reads masks alone, never features."""
-    shapes = [valid.shape for valid in batch.valid.values()]
-    n_samples, longest, n_modalities = shapes[0][0], max(shape[1] for shape in shapes), len(shapes)
-    device = batch.device
+def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
+    """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m])."""
+    modalities, (runs, samples, _) = len(valid), valid[0].shape
+    lengths = [mask.shape[2] for mask in valid]
+    longest, device = max(lengths), valid[0].device
     # One row more than samples: the sequence of a modality that is absent, of which all frames count.
-    valid = torch.zeros(n_modalities, n_samples + 1, longest, dtype=torch.bool, device=device)
-    observed = torch.zeros_like(valid)
-    for m, (name, shape) in enumerate(zip(batch.valid, shapes, strict=True)):
-        valid[m, :-1, : shape[1]] = batch.valid[name]
-        observed[m, :-1, : shape[1]] = batch.observed[name]
-        valid[m, -1, : shape[1]] = True
-    present = valid.any(2)  # (M, B + 1)
-    needed = ~present[:, :-1].all(1)  # (M,) whether somebody lacks it
-    valid[:, -1] &= needed[:, None]
-    present[:, -1] = needed
+    used = torch.zeros(modalities, runs, samples + 1, longest, dtype=torch.bool, device=device)
+    seen = torch.zeros_like(used)
+    for m, length in enumerate(lengths):
+        used[m, :, :-1, :length] = valid[m]
+        used[m, :, -1, :length] = True
+        seen[m, :, :-1, :length] = observed[m]
+    present = used.any(3)  # (M, R, B + 1)
+    present[:, :, -1] = ~present[:, :, :-1].all(2)  # where somebody lacks it
+    used[:, :, -1] &= present[:, :, -1:]
 
-    flat = valid.flatten().nonzero().squeeze(1)  # (N,)
-    seen = observed.flatten().nonzero().squeeze(1)  # (O,)
-    n, o = len(flat), len(seen)
-    time = flat % longest
-    length = valid.sum(2)  # (M, B + 1)
-    length_of = length.flatten()[present.flatten()]  # (S,)
+    flat = used.flatten().nonzero().squeeze(1)  # (N,)
+    frame = seen.flatten().nonzero().squeeze(1)  # (O,)
+    count = used.sum(3)  # (M, R, B + 1)
+    length_of = count.flatten()[present.flatten()]  # (S,)
     last = length_of.cumsum(0) - 1  # (S,)
-    number = present.flatten().cumsum(0).view(n_modalities, -1) - 1  # (M, B + 1)
-    where = torch.where(present, number, number[:, -1:])[:, :-1].t()  # (B, M)
+    number = present.flatten().cumsum(0).view(present.shape) - 1  # (M, R, B + 1)
+    where = torch.where(present, number, number[:, :, -1:])[:, :, :-1].permute(1, 2, 0)
+    sizes = torch.stack([count.sum(2), present.sum(2), seen.sum((2, 3))]).flatten(1)  # (3, G)
+    tokens, sequences, frames = ((0, *bounds) for bounds in sizes.cumsum(1).tolist())
 
-    # The same two lists as tables with a margin of one frame on either side, to find neighbours in.
-    rows = n_modalities * (n_samples + 1)
-    by_frame = torch.full((2, rows, longest + 2), 0, device=device)
-    by_frame[0].fill_(o)
-    by_frame[1].fill_(n)
-    tables = by_frame.view(2, -1)
-    at_token = flat + 2 * torch.div(flat, longest, rounding_mode="floor") + 1
-    at_frame = seen + 2 * torch.div(seen, longest, rounding_mode="floor") + 1
-    tables[0, at_frame] = torch.arange(o, device=device)
-    tables[1, at_token] = torch.arange(n, device=device)
-    around = torch.tensor([[-1], [0], [1]], device=device)
-
-    bounds = torch.stack([length.sum(1), present.sum(1), observed.sum((1, 2))]).cumsum(1).tolist()
-    token_bounds, sequence_bounds, frame_bounds = ((0, *b) for b in bounds)
-    frames = []
-    for m, shape in enumerate(shapes):
-        own = seen[frame_bounds[m] : frame_bounds[m + 1]] - m * (n_samples + 1) * longest
-        if shape[1] != longest:
-            row = torch.div(own, longest, rounding_mode="floor")
-            own = own - row * (longest - shape[1])
-        frames.append(own)
+    rows = []
+    per_modality = runs * (samples + 1) * longest
+    for m, length in enumerate(lengths):
+        own = frame[frames[m * runs] : frames[(m + 1) * runs]] - m * per_modality
+        row = own.div(longest, rounding_mode="floor")
+        run = row.div(samples + 1, rounding_mode="floor")
+        rows.append(own - row * (longest - length) - run * length)
+    sources, targets = _neighbours(flat, frame, longest, used.numel())
     return Pack(
-        time=time,
-        tokens=token_bounds,
-        sequences=sequence_bounds,
-        observed=tuple(frames),
-        sources=tables[0, at_token + around],
-        targets=tables[1, at_frame - around],
+        runs=runs,
+        time=flat % longest,
+        tokens=tokens,
+        sequences=sequences,
+        frames=frames,
+        observed=tuple(rows),
+        sources=sources,
+        targets=targets,
         last=last,
         where=where,
-        buckets=_buckets(length_of, last, n),
+        buckets=_buckets(length_of, last, sequences, runs, len(flat)),
     )
 
 
-def _buckets(length: Tensor, last: Tensor, n: int) -> tuple[Bucket, ...]:
-    """Sequences (S,) by length, in groups of about as many."""
+def _neighbours(flat: Tensor, frame: Tensor, longest: int, places: int) -> tuple[Tensor, Tensor]:
+    """`sources` and `targets` from the places of tokens and observed frames among all frames."""
+    n, o = len(flat), len(frame)
+    # Both lists as tables with a margin of one frame on either side of a sequence.
+    table = torch.empty(2, places // longest * (longest + 2), dtype=torch.int64, device=flat.device)
+    table[0] = o
+    table[1] = n
+    at_token = flat + 2 * flat.div(longest, rounding_mode="floor") + 1
+    at_frame = frame + 2 * frame.div(longest, rounding_mode="floor") + 1
+    table[0, at_frame] = torch.arange(o, device=flat.device)
+    table[1, at_token] = torch.arange(n, device=flat.device)
+    around = torch.tensor([[-1], [0], [1]], device=flat.device)
+    return table[0, at_token + around], table[1, at_frame - around]
+
+
+def _buckets(
+    length: Tensor, last: Tensor, bounds: Sequence[int], runs: int, n: int
+) -> tuple[Bucket, ...]:
+    """Each run's sequences by length, in parts of about as many; equal parts of all runs together."""
+    groups = len(bounds) - 1
+    parts: list[list[Tensor]] = []  # by run
+    for run in range(runs):
+        own = torch.cat(
+            [
+                torch.arange(bounds[g], bounds[g + 1], device=length.device)
+                for g in range(run, groups, runs)
+            ]
+        )
+        parts.append(list(own[length[own].argsort(stable=True)].tensor_split(BUCKETS)))
     found = []
-    for chunk in length.argsort(stable=True).chunk(BUCKETS):
-        steps = torch.arange(int(length[chunk[-1]]), device=length.device)
-        tokens = (last - length + 1)[chunk][:, None] + steps  # (s, t)
-        inside = steps < length[chunk][:, None]
-        found.append(Bucket(chunk, torch.where(inside, tokens, n)))
+    for together in zip(*parts, strict=True):
+        if not (chosen := torch.cat(together)).numel():
+            continue  # fewer sequences than parts
+        longest = [int(length[part[-1]]) if len(part) else 0 for part in together]
+        steps = torch.arange(max(longest), device=length.device)
+        tokens = (last - length + 1)[chosen][:, None] + steps  # (s, t)
+        inside = steps < length[chosen][:, None]
+        sizes = tuple((len(part), most) for part, most in zip(together, longest, strict=True))
+        found.append(Bucket(chosen, torch.where(inside, tokens, n), sizes))
     return tuple(found)

@@ -27,7 +27,7 @@ def made(cls, make_data, task=TASKS[0], modalities="lav", **schedule):
 def test_constant_predicts_the_prior_whatever_it_sees(make_data, task):
     method, splits = made(Constant, make_data, task)
     train(method, splits["train"], splits["valid"], MSM(), 0)
-    outputs = predict(method, splits["test"])
+    outputs = predict(method, splits["test"], [None])[0]
     assert (outputs == outputs[0]).all()
     targets = splits["train"].samples.targets
     if isinstance(task, Regression):
@@ -44,7 +44,7 @@ def test_constant_predicts_the_prior_whatever_it_sees(make_data, task):
 @pytest.mark.parametrize("modalities", ["la", "lav", "lavx"])
 def test_late_fusion_fits_any_task_and_number_of_modalities(make_data, task, modalities):
     method, splits = made(LateFusion, make_data, task, modalities)
-    assert predict(method, splits["test"]).shape == (10, task.n_out)
+    assert predict(method, splits["test"], [None])[0].shape == (10, task.n_out)
 
 
 def test_late_fusion_puts_its_learned_vector_where_a_modality_is_absent(make_data):

@@ -38,7 +38,7 @@ def front_end(lengths: dict[str, int], depth: int, heads: int = 2, width: int = 
 
 def torch_encoder(front: FrontEnd, m: int, heads: int) -> tuple[nn.Conv1d, nn.TransformerEncoder]:
     """torch's convolution and pre-norm encoder with the parameters of modality m."""
-    taps = front.embedding.taps[m]  # (3, d, D)
+    taps = front.embedding.taps[m][0]  # (3, d, D)
     width = taps.shape[1]
     convolution = nn.Conv1d(taps.shape[2], width, 3, padding=1)
     convolution.weight.data = taps.data.permute(1, 2, 0).clone()
@@ -132,7 +132,7 @@ def test_front_ends_gradients_are_those_of_torchs_encoder():
             (layer.attention_norm.shift.grad[m], theirs.norm1.bias.grad),
             (layer.feed.widen.weight.grad[m], theirs.linear1.weight.grad),
             (layer.feed.narrow.bias.grad[m], theirs.linear2.bias.grad),
-            (front.embedding.taps[m].grad, convolution.weight.grad.permute(2, 0, 1)),
+            (front.embedding.taps[m].grad[0], convolution.weight.grad.permute(2, 0, 1)),
             (front.embedding.bias.grad[m], convolution.bias.grad),
             (front.norm.gain.grad[m], twin.norm.weight.grad),
         ]

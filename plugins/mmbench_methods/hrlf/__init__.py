@@ -18,15 +18,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 import mmbench
 from mmbench.methods import Plateau
 from mmbench.nn import mlp
+from mmbench.randomness import Random
 from mmbench_methods.hrlf import losses
-from mmbench_methods.hrlf.network import Network, View, scale_widths
+from mmbench_methods.hrlf.network import Network, View, bounded_mlp, scale_widths
 
 
 class Lesson(NamedTuple):
@@ -130,13 +129,10 @@ class HRLF(mmbench.Method):
         self.statistics = nn.ModuleList(
             mlp(2 * wide, narrow, 1) for wide, narrow in zip(outer, inner, strict=True)
         )
+        discriminator = bounded_mlp if spectral_norm else mlp
         self.discriminators = nn.ModuleList(
-            mlp(wide, narrow, 1) for wide, narrow in zip(outer, inner, strict=True)
+            discriminator(wide, narrow, 1) for wide, narrow in zip(outer, inner, strict=True)
         )
-        if spectral_norm:
-            for layer in self.discriminators.modules():
-                if isinstance(layer, nn.Linear):
-                    parametrizations.spectral_norm(layer)
 
     @classmethod
     def supports(cls, spec: mmbench.DataSpec) -> str | None:
@@ -192,15 +188,11 @@ class HRLF(mmbench.Method):
         view = self.teacher(batch)
         return Lesson(view.scales, view.logits)
 
-    def teacher_loss(
-        self, view: View, batch: mmbench.Batch, rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def teacher_loss(self, view: View, batch: mmbench.Batch, rng: Random) -> dict[str, Tensor]:
         """L_task + L_FRF."""
         return self._supervised(self.teacher, view, batch)
 
-    def student_loss(
-        self, student: View, batch: mmbench.Batch, rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def student_loss(self, student: View, batch: mmbench.Batch, rng: Random) -> dict[str, Tensor]:
         """L_task + L_FRF + L_HMI + L_HAL + L_KL, all weights 1."""
         teacher: Lesson = batch.given
         terms = self._supervised(self.student, student, batch)
@@ -216,7 +208,7 @@ class HRLF(mmbench.Method):
         return terms
 
     def discriminator_loss(
-        self, student: View, batch: mmbench.Batch, rng: torch.Generator
+        self, student: View, batch: mmbench.Batch, rng: Random
     ) -> dict[str, Tensor]:
         """-L_HAL, with the student held: the discriminators' cross-entropy."""
         teacher: Lesson = batch.given

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from mmbench.randomness import Random
 from mmbench_methods.hrlf.network import Factorisation, View
 
 
@@ -51,7 +52,7 @@ def mutual_information(
     statistics: Iterable[nn.Module],
     teacher: Sequence[Tensor],
     student: Sequence[Tensor],
-    rng: torch.Generator,
+    rng: Random,
 ) -> Tensor:
     """L_HMI = -sum_i MI(E^t_i, E^s_i), with the Jensen-Shannon bound of Deep InfoMax, eq. 4.
 
@@ -61,12 +62,13 @@ def mutual_information(
     size = len(teacher[0])
     if size < 2:
         return teacher[0].new_zeros(())  # nothing to pair with
-    shift = torch.randint(1, size, (), generator=rng, device=rng.device)
-    other = (torch.arange(size, device=rng.device) + shift) % size  # (B,), no fixed point
+    device = teacher[0].device
+    shift = rng.randint(1, size, device=device)
+    other = (torch.arange(size, device=device) + shift) % size  # (B,), no fixed point
     loss = teacher[0].new_zeros(())
     for score, x, y in zip(statistics, teacher, student, strict=True):
-        together = score(torch.cat([x, y], -1))  # (B, 1)
-        apart = score(torch.cat([x, y[other]], -1))  # (B, 1)
+        pairs = torch.cat([torch.cat([x, x]), torch.cat([y, y[other]])], -1)
+        together, apart = score(pairs).chunk(2)  # each (B, 1)
         loss = loss + softplus(-together).mean() + softplus(apart).mean()
     return loss
 
@@ -85,8 +87,8 @@ def adversarial(
     """
     loss = teacher[0].new_zeros(())
     for logit, real, made in zip(discriminators, teacher, student, strict=True):
-        fooled = logit(made)  # (B, 1)
+        fooled, known = logit(torch.cat([made, real])).chunk(2)  # each (B, 1)
         # log(1 - sigmoid(z)) = -sp(z) and log sigmoid(z) = -sp(-z)
         loss = loss + (-softplus(fooled) if saturating else softplus(-fooled)).mean()
-        loss = loss - softplus(-logit(real)).mean()
+        loss = loss - softplus(-known).mean()
     return loss

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear as linear_function
+from torch.nn.functional import normalize
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
@@ -127,3 +129,43 @@ def scale_widths(full: int, width: int, scales: Scales) -> tuple[tuple[int, ...]
     declared = (full, 2 * width, width)
     factor = 2 if scales == "concat" else 1
     return declared, (factor * full, factor * 2 * width, width)
+
+
+class SpectralNorm(nn.Module):
+    """A linear layer whose weight is divided by its largest singular value (Miyato et al., ICLR 2018).
+
+    The value is followed by one round of power iteration at each use in training.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+        width_out, width_in = layer.weight.shape
+        self.register_buffer("left", normalize(torch.randn(width_out), dim=0))
+        self.register_buffer("right", normalize(torch.randn(width_in), dim=0))
+        for _ in range(15):
+            self._iterate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) to (B, out)."""
+        if self.training:
+            self._iterate()
+        left, right = self.left.clone(), self.right.clone()  # the next round changes them
+        largest = left @ (self.layer.weight @ right)
+        return linear_function(x, self.layer.weight / largest, self.layer.bias)
+
+    @torch.no_grad()
+    def _iterate(self) -> None:
+        weight = self.layer.weight
+        self.left.copy_(normalize(weight @ self.right, dim=0))
+        self.right.copy_(normalize(weight.t() @ self.left, dim=0))
+
+
+def bounded_mlp(*widths: int) -> nn.Sequential:
+    """`mlp` with each layer's spectral norm held at 1."""
+    return nn.Sequential(
+        *(SpectralNorm(part) if isinstance(part, nn.Linear) else part for part in mlp(*widths))
+    )
