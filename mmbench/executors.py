@@ -10,8 +10,9 @@ from mmbench.jobs import Job, Outcome
 
 Report = Callable[[str, float, str], None]
 """Takes a job's key, the share that is done (0 to 1) and a word on what it does."""
-Work = Callable[[Job, Callable[[float, str], None]], Outcome]
-"""Does one job; reports as it goes; never raises. It can be pickled, and so can jobs and outcomes."""
+Work = Callable[[Sequence[Job], Callable[[float, str], None]], list[Outcome]]
+"""Does jobs that differ in their seed alone; reports the share that is done as it goes; never raises. It
+can be pickled, and so can jobs and outcomes."""
 
 
 class Executor(ABC):
@@ -20,9 +21,25 @@ class Executor(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers
+    def __init__(self, workers: int | None = None, side_by_side: int | None = None) -> None:
+        self.workers, self.side_by_side = workers, side_by_side
+
+    def groups(self, jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
+        """Jobs that differ in their seed alone and go to one worker: `side_by_side` of them at most.
+
+        By default that is one on a CPU, where every core has a worker of its own, and all on a GPU.
+        """
+        alike: dict[tuple[str, str], list[Job]] = {}
+        for job in jobs:
+            alike.setdefault((job.config, job.device), []).append(job)
+        found = []
+        for own in alike.values():
+            most = self.side_by_side or (1 if own[0].device == "cpu" else len(own))
+            parts = -(-len(own) // most)
+            found += [tuple(own[part::parts]) for part in range(parts)]
+        place = {job.key: number for number, job in enumerate(jobs)}
+        return sorted(found, key=lambda group: place[group[0].key])
 
     @abstractmethod
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
-        """Calls `work` on each job. A worker that dies is an outcome, too."""
+        """Calls `work` on each of the `groups`. A worker that dies is an outcome of its jobs, too."""

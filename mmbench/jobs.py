@@ -13,6 +13,9 @@ import numpy as np
 
 from mmbench.data import Schedule
 
+WHERE = ("plugin_files", "device", "profile")
+"""Fields of a job that decide no number."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -38,19 +41,23 @@ class Job:
     plugin_files: tuple[str, ...] = ()
     """Files given with --plugin, which a worker has to load again."""
     device: str = "cpu"
+    profile: str = ""
+    """Folder for a trace of a few updates."""
 
     @property
     def key(self) -> str:
-        """16 hex digits of everything above but the files' and the device's names."""
-        return self._digest("plugin_files", "device")
+        """16 hex digits of everything above that decides a number: of neither device nor folders."""
+        return self._digest()
 
     @property
     def config(self) -> str:
         """The same without the seed: the rows of a table."""
-        return self._digest("plugin_files", "device", "seed")
+        return self._digest("seed")
 
     def _digest(self, *without: str) -> str:
-        decisive = {name: value for name, value in asdict(self).items() if name not in without}
+        decisive = {
+            name: value for name, value in asdict(self).items() if name not in (*WHERE, *without)
+        }
         text = json.dumps(decisive, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -80,7 +87,7 @@ SCHEMA = 1
 
 def begin_manifest(job: Job) -> dict[str, Any]:
     """The part of a manifest that is known before anything is done: that of a failure."""
-    described = {k: v for k, v in asdict(job).items() if k not in ("plugin_files", "device")}
+    described = {k: v for k, v in asdict(job).items() if k not in WHERE}
     return {
         "schema": SCHEMA,
         "status": "failed",

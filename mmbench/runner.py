@@ -30,6 +30,8 @@ class Grid:
     quick: bool = False
     device: str = "cpu"
     plugin_files: tuple[str, ...] = ()
+    profile: str = ""
+    """Folder for traces."""
 
 
 def resolve(registry: Registry, name: str) -> tuple[type[Dataset], str | None]:
@@ -62,6 +64,7 @@ def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job
             versions=versions,
             plugin_files=grid.plugin_files,
             device=grid.device,
+            profile=grid.profile,
         )
         for dataset in grid.datasets
         for seed in grid.seeds

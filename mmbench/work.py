@@ -1,4 +1,4 @@
-"""Does one job, in whatever process it is given to: data, method, training, evaluation, outcome."""
+"""Does a job, or several that differ in their seed alone, in whatever process it is given to: data, method, training, evaluation, outcome."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,13 +32,14 @@ from mmbench.evaluation import evaluate
 from mmbench.jobs import Job, Outcome, begin_manifest, now
 from mmbench.metrics import Metric, floor
 from mmbench.registry import Registry, discover
+from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
 from mmbench.streams import seed_of
-from mmbench.training import Diverged, train
+from mmbench.training import Diverged, Report, train_side_by_side
 
 QUICK_SAMPLES = 512
 QUICK_EPOCHS = 2
-DECISIVE = ("batching", "methods", "nn", "streams", "tasks", "training")
+DECISIVE = ("batching", "methods", "nn", "randomness", "seeds", "streams", "tasks", "training")
 """Modules of mmbench in which a change of code may change what a method learns."""
 
 
@@ -45,108 +47,182 @@ class NotSupported(Exception):
     """The method says that it does not apply to the data, and why."""
 
 
-def do(job: Job, report: Callable[[float, str], None]) -> Outcome:
-    """The job's outcome; a failure is an outcome too, with its reason.
+def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
+    """The outcomes of jobs that differ in their seed alone; a failure is an outcome too, with its reason.
 
-    One thread: products this small are not worth sharing, and sums do not depend on the machine.
+    They are trained side by side or, where the method does not allow that, one after the other. One
+    thread: products this small are not worth sharing, and sums do not depend on the machine.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        if len(jobs) == 1:
+            return [_one(jobs[0], report)]
+        try:
+            return _finish(jobs, [begin_manifest(job) for job in jobs], report)
+        except Exception as error:  # what fails for all together may not fail for each
+            outcomes = []
+            for number, job in enumerate(jobs):
+                outcome = _one(job, _part(report, number, len(jobs)))
+                why = {"not_side_by_side": _reason(error)}
+                outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
+            return outcomes
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _one(job: Job, report: Report) -> Outcome:
     manifest = begin_manifest(job)
     try:
-        outcome = _finish(job, manifest, report)
+        (outcome,) = _finish([job], [manifest], report)
     except (
         Exception
     ) as error:  # whatever a method raises is a row of the table, not the end of the run
-        known = isinstance(error, (MmbenchError, Diverged, NotSupported, FloatingPointError))
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
-        manifest["reason"] = " ".join(reason.split()) or type(error).__name__
-        manifest["traceback"] = traceback.format_exc()
-        outcome = Outcome(manifest)
-    finally:
-        torch.set_num_threads(threads)
-    manifest["finished"] = now()
+        outcome = _failed(manifest, error)
     return outcome
 
 
-def _finish(job: Job, manifest: dict[str, Any], report: Callable[[float, str], None]) -> Outcome:
+def _part(report: Report, number: int, of: int) -> Report:
+    """Reports one of several parts as a share of the whole."""
+    return lambda share, doing: report((number + share) / of, doing)
+
+
+def _failed(manifest: dict[str, Any], error: Exception) -> Outcome:
+    text = "".join(traceback.format_exception(error))
+    return Outcome({**manifest, "reason": _reason(error), "traceback": text, "finished": now()})
+
+
+def _reason(error: Exception) -> str:
+    known = (MmbenchError, Diverged, NotSupported, NotStackable, FloatingPointError)
+    reason = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
+    return " ".join(reason.split()) or type(error).__name__
+
+
+def _finish(
+    jobs: Sequence[Job], manifests: Sequence[dict[str, Any]], report: Report
+) -> list[Outcome]:
+    """Trains all, then tests each."""
+    job = jobs[0]
     registry = discover(job.plugin_files)
     cls = registry.find("method", job.method)
     data = _data(job.dataset, job.plugin_files)
     if data.sha256 != job.data_sha256:
         raise MmbenchError(f"the data of {job.dataset} changed since this run was planned")
     spec = spec_of(data, job)
-    manifest["data"] = {
-        "name": data.name,
-        "synthetic": data.synthetic,
-        "sha256": data.sha256,
-        "source": dict(data.source),
-        "modalities": {m: asdict(shape) for m, shape in spec.modalities.items()},
-        "splits": {name: len(data.splits[name]) for name in SPLITS},
-    }
-    manifest["method"] = {
-        "summary": cls.summary,
-        "paper": cls.paper,
-        "deviations": list(cls.deviations),
-        "privileges": list(cls.privileges),
-        "competes": cls.competes,
-    }
+    defaults = {name: p.default for name, p in hyperparameters(cls).items()}
+    for manifest in manifests:
+        manifest["data"] = {
+            "name": data.name,
+            "synthetic": data.synthetic,
+            "sha256": data.sha256,
+            "source": dict(data.source),
+            "modalities": {m: asdict(shape) for m, shape in spec.modalities.items()},
+            "splits": {name: len(data.splits[name]) for name in SPLITS},
+        }
+        manifest["method"] = {
+            "summary": cls.summary,
+            "paper": cls.paper,
+            "deviations": list(cls.deviations),
+            "privileges": list(cls.privileges),
+            "competes": cls.competes,
+        }
+        manifest["job"] |= {"hyperparameters": {**defaults, **job.changed}}
     if reason := cls.supports(spec):
         raise NotSupported(f"not applicable: {reason}")
 
     device = torch.device(job.device)
     splits = {name: Split(limited(data, name, job), device) for name in SPLITS}
+    methods = []
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of(job.seed, "init"))
-        method = cls(spec, **job.changed).to(device)
-    sampler = registry.find("sampler", cls.sampler)(**method.sampler_settings)
-    defaults = {name: p.default for name, p in hyperparameters(cls).items()}
-    manifest["job"] |= {"hyperparameters": {**defaults, **job.changed}}
+        for each in jobs:
+            torch.manual_seed(seed_of(each.seed, "init"))
+            methods.append(cls(spec, **job.changed).to(device))
+    sampler = registry.find("sampler", cls.sampler)(**methods[0].sampler_settings)
+    with profiler(job) as tick:
+        trained = train_side_by_side(
+            methods,
+            splits["train"],
+            splits["valid"],
+            sampler,
+            [each.seed for each in jobs],
+            lambda share, doing: report(0.9 * share, doing),
+            tick,
+        )
 
-    started = time.perf_counter()
-    logs = train(
-        method,
-        splits["train"],
-        splits["valid"],
-        sampler,
-        job.seed,
-        lambda share, doing: report(0.9 * share, doing),
-    )
-    trained = time.perf_counter()
+    def testing(share: float, doing: str) -> None:
+        report(0.9 + 0.1 * share, doing)
+
     metrics = metrics_for(registry, spec)
     protocols = [registry.find("protocol", name)() for name in job.protocols]
-    evaluation = evaluate(
-        method,
-        splits["test"],
-        protocols,
-        metrics,
-        quick=job.quick,
-        report=lambda share, doing: report(0.9 + 0.1 * share, doing),
-    )
-    tested = time.perf_counter()
-    test = splits["test"].samples
-    manifest |= {
-        "status": "finished",
-        "protocols": evaluation.protocols,
-        "metrics": {metric.name: metric.describe() for metric in metrics},
-        "headline": spec.task.headline,
-        "labels": list(spec.task.labels),
-        "floor": floor(spec.task, metrics, test.targets),
-        "scores": evaluation.scores,
-        "averages": evaluation.averages,
-        "training": [{"epochs": len(log.history), **asdict(log)} for log in logs],
-        "parameters": {
-            "deployed": count(method.deployed()),
-            "total": count([method]),
-            "modules": {name: count([child]) for name, child in method.named_children()},
-        },
-        "seconds": {"train": trained - started, "evaluate": tested - trained},
-        "peak_memory_mib": peak_memory_mib(device),
-        "environment": environment(job.device),
-    }
-    return Outcome(
-        manifest, {"ids": _names(test), "targets": test.targets, **evaluation.predictions}
-    )
+    outcomes = []
+    for number, (method, manifest, logs) in enumerate(
+        zip(methods, manifests, trained, strict=True)
+    ):
+        if isinstance(logs, Diverged):
+            outcomes.append(_failed(manifest, logs))
+            continue
+        started = time.perf_counter()
+        try:
+            evaluation = evaluate(
+                method,
+                splits["test"],
+                protocols,
+                metrics,
+                quick=job.quick,
+                report=_part(testing, number, len(jobs)),
+            )
+        except FloatingPointError as error:  # of one seed
+            outcomes.append(_failed(manifest, error))
+            continue
+        test = splits["test"].samples
+        finished = manifest | {
+            "status": "finished",
+            "protocols": evaluation.protocols,
+            "metrics": {metric.name: metric.describe() for metric in metrics},
+            "headline": spec.task.headline,
+            "labels": list(spec.task.labels),
+            "floor": floor(spec.task, metrics, test.targets),
+            "scores": evaluation.scores,
+            "averages": evaluation.averages,
+            "training": [{"epochs": len(log.history), **asdict(log)} for log in logs],
+            "parameters": {
+                "deployed": count(method.deployed()),
+                "total": count([method]),
+                "modules": {name: count([child]) for name, child in method.named_children()},
+            },
+            "seconds": {
+                "train": sum(log.seconds for log in logs),
+                "evaluate": time.perf_counter() - started,
+            },
+            "side_by_side": len(jobs),
+            "peak_memory_mib": peak_memory_mib(device),
+            "environment": environment(job.device),
+            "finished": now(),
+        }
+        outcomes.append(
+            Outcome(
+                finished,
+                {"ids": _names(test), "targets": test.targets, **evaluation.predictions},
+            )
+        )
+    return outcomes
+
+
+@contextmanager
+def profiler(job: Job) -> Iterator[Callable[[], None]]:
+    """What to call after every update; a trace of a few of them is written where `job.profile` says."""
+    if not job.profile:
+        yield lambda: None
+        return
+    from torch import profiler as torch_profiler
+
+    file = Path(job.profile) / f"{job.method}-{job.dataset}-{job.seed}.json.gz"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with torch_profiler.profile(
+        schedule=torch_profiler.schedule(wait=10, warmup=2, active=3, repeat=1),
+        on_trace_ready=lambda found: found.export_chrome_trace(str(file)),
+    ) as running:
+        yield running.step
 
 
 def spec_of(data: Data, job: Job) -> DataSpec:

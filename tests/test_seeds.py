@@ -69,8 +69,8 @@ def test_no_seed_notices_who_is_trained_beside_it(make_data, cls, settings, moda
                 assert entry["valid"] == pytest.approx(other["valid"], rel=1e-4, abs=1e-5)
                 assert entry["loss"] == pytest.approx(other["loss"], rel=1e-3, abs=1e-4)
         # A key's bias has no gradient but rounding, by which Adam moves it as far as any: outputs, then.
-        outputs = [predict(method, test, [None]) for method in (alone[seed], together[seed])]
-        np.testing.assert_allclose(*outputs, rtol=0, atol=1e-5)
+        outputs, expected = (predict(m, test, [None]) for m in (together[seed], alone[seed]))
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5)
 
 
 def test_seeds_differ(make_data):
@@ -84,6 +84,8 @@ class Remembers(mmbench.Method):
     """Counts in a buffer how often it met each sample; a loss of one seed may be made infinite."""
 
     name = "remembers"
+    met: torch.Tensor
+    bad: torch.Tensor
 
     def __init__(self, spec, bad=False, replaces=False, dropout=None):
         super().__init__(spec)

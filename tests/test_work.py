@@ -13,6 +13,7 @@ from mmbench.jobs import Job, Outcome, begin_manifest
 from mmbench.registry import discover
 from mmbench.runner import Grid, expand, outstanding, resolve
 from mmbench.store import Store
+from mmbench.training import Diverged, train_side_by_side
 from mmbench_methods.constant import Constant
 
 SCHEDULE = Schedule(heads=10, epochs=1)
@@ -31,7 +32,7 @@ def ignore(share, doing):
 
 
 def test_a_finished_job_describes_itself(job):
-    manifest = work.do(job, ignore).manifest
+    manifest = work.do([job], ignore)[0].manifest
     assert manifest["status"] == "finished" and manifest["key"] == job.key
     assert manifest["data"]["splits"] == {"train": 1284, "valid": 229, "test": 686}
     assert manifest["data"]["synthetic"] is True
@@ -43,18 +44,18 @@ def test_a_finished_job_describes_itself(job):
 
 @pytest.mark.parametrize(("method", "competes"), [("constant", True), ("oracle", False)])
 def test_a_job_says_whether_its_method_competes(job, method, competes):
-    manifest = work.do(replace(job, method=method), ignore).manifest
+    manifest = work.do([replace(job, method=method)], ignore)[0].manifest
     assert manifest["method"]["competes"] is competes
 
 
 def test_predictions_are_kept_sample_by_sample(job):
-    predictions = work.do(job, ignore).predictions
+    predictions = work.do([job], ignore)[0].predictions
     assert len(predictions["ids"]) == len(predictions["targets"]) == 686
     assert predictions["inter/la/0"].shape == (686, 1)
 
 
 def test_data_that_changed_since_planning_is_refused(job):
-    manifest = work.do(replace(job, data_sha256="other"), ignore).manifest
+    manifest = work.do([replace(job, data_sha256="other")], ignore)[0].manifest
     assert manifest["status"] == "failed" and "changed since" in manifest["reason"]
 
 
@@ -62,16 +63,16 @@ def test_the_number_of_threads_is_left_as_found(job):
     import torch
 
     before = torch.get_num_threads()
-    work.do(job, ignore)
+    work.do([job], ignore)[0]
     assert torch.get_num_threads() == before
 
 
 def test_a_quick_job_keeps_the_whole_test_split(job):
-    manifest = work.do(replace(job, quick=True, protocols=("intra@1",)), ignore).manifest
+    manifest = work.do([replace(job, quick=True, protocols=("intra@1",))], ignore)[0].manifest
     assert manifest["data"]["splits"]["test"] == 686
     assert {score["mask_seed"] for score in manifest["scores"]} == {0}
     # and yet its masks are those of a full one, of which it used the first
-    full = work.do(replace(job, protocols=("intra@1",)), ignore).manifest
+    full = work.do([replace(job, protocols=("intra@1",))], ignore)[0].manifest
     assert manifest["protocols"] == full["protocols"]
 
 
@@ -150,3 +151,48 @@ def test_outcomes_are_stored_as_they_come_and_failures_are_done_again(job, tmp_p
 def test_the_same_job_twice_is_a_mistake(job, tmp_path):
     with pytest.raises(UsageError, match="twice"):
         runner.run([job, job], Nowhere(), Store(tmp_path), print)
+
+
+def test_jobs_side_by_side_are_what_each_is_alone(job):
+    jobs = [replace(job, method="late-fusion", seed=seed, quick=True) for seed in range(2)]
+    together = work.do(jobs, ignore)
+    for each, outcome in zip(jobs, together, strict=True):
+        (alone,) = work.do([each], ignore)
+        assert outcome.manifest["key"] == each.key and outcome.manifest["side_by_side"] == 2
+        for key, outputs in alone.predictions.items():
+            if key not in ("ids",):
+                np.testing.assert_allclose(outcome.predictions[key], outputs, rtol=0, atol=1e-4)
+
+
+def test_what_cannot_be_done_together_is_done_one_by_one(job, monkeypatch):
+    def refuse(methods, *args):
+        if len(methods) > 1:
+            raise work.NotStackable("only alone")
+        return train_side_by_side(methods, *args)
+
+    monkeypatch.setattr(work, "train_side_by_side", refuse)
+    told = []
+    jobs = [replace(job, seed=seed) for seed in range(2)]
+    outcomes = work.do(jobs, lambda share, doing: told.append(share))
+    assert [o.manifest["status"] for o in outcomes] == ["finished"] * 2
+    assert {o.manifest["not_side_by_side"] for o in outcomes} == {"only alone"}
+    assert told == sorted(told)
+
+
+def test_a_seed_that_diverges_is_a_row_beside_one_that_does_not(job, monkeypatch):
+    monkeypatch.setattr(work, "train_side_by_side", lambda *args: [Diverged("nan"), []])
+    failed, finished = work.do([replace(job, seed=seed) for seed in range(2)], ignore)
+    assert (failed.manifest["status"], failed.manifest["reason"]) == ("failed", "nan")
+    assert finished.manifest["status"] == "finished"
+
+
+def test_a_trace_is_written_where_it_was_asked_for(job, tmp_path):
+    asked = replace(job, method="late-fusion", quick=True, profile=str(tmp_path / "traces"))
+    schedule = Schedule(heads=10, epochs=2, batch_size=16)
+    manifest = work.do([replace(asked, schedule=schedule)], ignore)[0].manifest
+    (file,) = (tmp_path / "traces").iterdir()
+    assert file.name == "late-fusion-mosi-twin-0.json.gz" and file.stat().st_size > 1000
+    (stage,) = manifest["training"]
+    assert stage["steps"] == 64  # of 512 samples, twice
+    assert sum(stage["spent"].values()) == pytest.approx(stage["seconds"], rel=0.25)
+    assert replace(asked, profile="").key == asked.key

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,11 +36,17 @@ if TYPE_CHECKING:
 @LEADERBOARDS
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at a time.  [default: one per core]")
+@click.option(
+    "--side-by-side",
+    type=click.IntRange(1),
+    help="Seeds of a method that one worker trains as one.  [default: 1 on a CPU, all on a GPU]",
+)
 @click.option("--executor", default="local", show_default=True, help="Where jobs run.")
 @click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with plugins."
 )
 @click.option("--set", "settings", multiple=True, help="A hyper-parameter, e.g. hrlf.depth=2.")
+@click.option("--profile", type=click.Path(), help="A folder for traces of a few updates.")
 @click.option("--dry-run", is_flag=True, help="Show what would run.")
 def run(
     methods: str,
@@ -52,9 +58,11 @@ def run(
     leaderboards: str,
     device: str,
     jobs: int | None,
+    side_by_side: int | None,
     executor: str,
     plugins: tuple[str, ...],
     settings: tuple[str, ...],
+    profile: str | None,
     dry_run: bool,
 ) -> int:
     """Train methods, test them under every missing condition, and write leaderboards.
@@ -113,6 +121,7 @@ def run(
         quick=quick,
         device=_device(device),
         plugin_files=tuple(str(Path(file).resolve()) for file in plugins),
+        profile=str(Path(profile).resolve()) if profile else "",
     )
     every = expand(grid, registry, content)
     content.clear()  # workers read their own
@@ -120,9 +129,12 @@ def run(
     if dry_run:
         _show_plan(every, todo)
         return 0
-    failures = _do(todo, len(every), registry.find("executor", executor)(jobs), results)
+    failures = _do(
+        todo, len(every), registry.find("executor", executor)(jobs, side_by_side), results
+    )
     reporters = [found.cls() for _, found in sorted(registry.classes["reporter"].items())]
     for name in grid.datasets:
+        _show_spent([m for m in results.manifests(name) if m["key"] in {job.key for job in todo}])
         _show_summary(Leaderboard.from_manifests(name, results.manifests(name)))
         for path in write_leaderboard(results, name, Path(leaderboards), reporters):
             console().print(f"wrote {path}")
@@ -213,6 +225,38 @@ def _do(
     )
     with Progress(*columns, console=out) as progress:
         return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show)
+
+
+def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:
+    """What the jobs just done spent their time on, a row for each method."""
+    spent: dict[str, list[Mapping[str, Any]]] = {}
+    for manifest in manifests:
+        if manifest["status"] == "finished":
+            spent.setdefault(manifest["job"]["label"], []).append(manifest)
+    rows = []
+    for label, own in sorted(spent.items()):
+        stages = [stage for manifest in own for stage in manifest["training"]]
+        kinds = {kind: sum(stage["spent"].get(kind, 0.0) for stage in stages) for kind in KINDS}
+        kinds["evaluation"] = sum(manifest["seconds"]["evaluate"] for manifest in own)
+        total = sum(kinds.values()) or 1.0
+        training = sum(stage["seconds"] for stage in stages)
+        steps = sum(stage["steps"] for stage in stages)
+        rows.append(
+            (
+                label,
+                str(len(own)),
+                f"{total / len(own):.1f}",
+                f"{steps / training:.1f}" if training else "-",
+                *(f"{100 * value / total:.0f} %" for value in kinds.values()),
+            )
+        )
+    if rows:
+        columns = ("method", "seeds", "s per seed", "steps per s", *KINDS, "evaluation")
+        show("time spent", columns, rows)
+
+
+KINDS = ("data", "forward", "backward", "validation")
+"""What a stage's log tells its seconds apart by."""
 
 
 def _show_summary(board: Leaderboard) -> None:

@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine, one core and one job each."""
+"""Jobs in processes of this machine: one for each core, or one for a GPU."""
 
 from __future__ import annotations
 
@@ -17,66 +17,76 @@ from mmbench.jobs import Job, Outcome, lost
 
 
 class Local(mmbench.Executor):
-    """As many jobs at a time as there are cores; a single one in this process."""
+    """As many groups of jobs at a time as there are cores; a single one in this process."""
 
     name = "local"
     summary = "a process per job, as many at a time as this machine has cores"
 
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
-        """At most `workers` at a time. A job whose process dies is lost, and the others go on."""
-        workers = min(self.workers or os.cpu_count() or 1, len(jobs))
+        """At most `workers` at a time. Jobs whose process dies are lost, and the others go on."""
+        groups = self.groups(jobs)
+        workers = min(self.workers or os.cpu_count() or 1, len(groups))
+        if any(job.device != "cpu" for job in jobs):
+            workers = 1  # one process fills a GPU
         if workers <= 1:
-            for job in jobs:
-                yield job, work(job, partial(report, job.key))
+            for group in groups:
+                outcomes = work(group, partial(_report_all, report, group))
+                yield from zip(group, outcomes, strict=True)
         else:
-            yield from _in_processes(jobs, work, report, workers)
+            yield from _in_processes(groups, work, report, workers)
+
+
+def _report_all(report: Report, group: Sequence[Job], share: float, doing: str) -> None:
+    for job in group:
+        report(job.key, share, doing)
 
 
 def _in_processes(
-    jobs: Sequence[Job], work: Work, report: Report, workers: int
+    groups: Sequence[Sequence[Job]], work: Work, report: Report, workers: int
 ) -> Iterator[tuple[Job, Outcome]]:
     # Spawned, not forked: a fork of a process that has used torch's threads may hang.
     context = multiprocessing.get_context("spawn")
-    waiting = list(jobs)
-    running: dict[Connection, tuple[Job, BaseProcess]] = {}
+    waiting = list(groups)
+    running: dict[Connection, tuple[Sequence[Job], BaseProcess]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                job = waiting.pop(0)
+                group = waiting.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
                 process: BaseProcess = context.Process(
-                    target=_child, args=(theirs, work, job), daemon=True
+                    target=_child, args=(theirs, work, group), daemon=True
                 )
                 process.start()
                 theirs.close()  # so that its end is the child's end
-                running[ours] = job, process
+                running[ours] = group, process
             for ready in wait(list(running)):
                 assert isinstance(ready, Connection)
-                job, process = running[ready]
+                group, process = running[ready]
                 try:
                     message = ready.recv()
                 except EOFError:
                     process.join()
-                    message = lost(job, f"its process ended with exit code {process.exitcode}")
-                if isinstance(message, Outcome):
+                    reason = f"its process ended with exit code {process.exitcode}"
+                    message = [lost(job, reason) for job in group]
+                if isinstance(message, list):
                     del running[ready]
                     ready.close()
                     process.join()
-                    yield job, message
+                    yield from zip(group, message, strict=True)
                 else:
-                    report(job.key, *message)
+                    _report_all(report, group, *message)
     finally:
         for _, process in running.values():
             process.kill()
 
 
-def _child(pipe: Connection, work: Work, job: Job) -> None:
-    """In a process of its own: sends (share, doing) as it goes, and the outcome at last."""
+def _child(pipe: Connection, work: Work, group: Sequence[Job]) -> None:
+    """In a process of its own: sends (share, doing) as it goes, and the outcomes at last."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = multiprocessing.parent_process()
     if parent is not None:  # a killed parent must not leave us training for nobody
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    pipe.send(work(job, lambda share, doing: pipe.send((share, doing))))
+    pipe.send(work(group, lambda share, doing: pipe.send((share, doing))))
     pipe.close()
 
 

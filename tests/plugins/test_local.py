@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -23,21 +24,21 @@ import os, signal, time
 from mmbench.jobs import Outcome
 
 
-def square(job, report):
+def square(jobs, report):
     report(0.5, "half way")
-    return Outcome({"pid": os.getpid(), "square": job.seed**2})
+    return [Outcome({"pid": os.getpid(), "square": job.seed**2}) for job in jobs]
 
 
-def die_on_one(job, report):
-    if job.seed == 1:
+def die_on_one(jobs, report):
+    if 1 in [job.seed for job in jobs]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return Outcome({"square": job.seed**2})
+    return [Outcome({"square": job.seed**2}) for job in jobs]
 
 
-def sleep(job, report):
+def sleep(jobs, report):
     report(0.0, str(os.getpid()))
     time.sleep(60)
-    return Outcome({})
+    return [Outcome({}) for _ in jobs]
 """
 
 
@@ -92,3 +93,27 @@ def _zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True
+
+
+def test_seeds_are_grouped_as_they_fit():
+    """On a CPU each by itself, on a GPU all of a method; other methods never together."""
+    jobs = [replace(job(seed), method=method) for seed in range(5) for method in ("m", "n")]
+    sizes = {side: [len(g) for g in Local(None, side).groups(jobs)] for side in (None, 2, 3, 9)}
+    assert sizes == {None: [1] * 10, 2: [2, 2, 2, 2, 1, 1], 3: [3, 3, 2, 2], 9: [5, 5]}
+    on_gpu = Local().groups([replace(one, device="cuda") for one in jobs])
+    assert [len(group) for group in on_gpu] == [5, 5]
+    for group in on_gpu:
+        assert len({one.method for one in group}) == 1
+    assert {one.key for group in Local(None, 2).groups(jobs) for one in group} == {
+        one.key for one in jobs
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_of_a_group_are_done_in_one_call(work, workers):
+    jobs = [job(seed) for seed in range(4)]
+    told = []
+    done = list(Local(workers, 2).run(jobs, work.square, lambda *words: told.append(words)))
+    assert {j.seed: outcome.manifest["square"] for j, outcome in done} == {0: 0, 1: 1, 2: 4, 3: 9}
+    assert len({outcome.manifest["pid"] for _, outcome in done}) == workers
+    assert sorted(told) == sorted((j.key, 0.5, "half way") for j in jobs)
