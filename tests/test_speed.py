@@ -153,7 +153,8 @@ def test_five_seeds_of_hrlf(benchmark, summary, depth):
         for child in children:
             child.stdin.write("2\n")
             child.stdin.flush()
-        our_rates.append(sum(float(child.stdout.readline()) for child in children))
+        rates = [float(child.stdout.readline()) for child in children]
+        our_rates.append(sum(rates))
 
     with ExitStack() as stack:
         children = [
