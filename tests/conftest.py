@@ -31,6 +31,21 @@ def cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     yield session_cache
 
 
+SUMMARY = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def summary(request: pytest.FixtureRequest) -> list[str]:
+    """Lines to show at the end of the run."""
+    return request.config.stash.setdefault(SUMMARY, [])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Shows them."""
+    for line in config.stash.get(SUMMARY, []):
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture
 def make_data() -> Callable[..., Data]:
     """Makes a small data set in memory, whose targets depend on every modality's mean frame."""

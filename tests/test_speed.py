@@ -1,54 +1,184 @@
-"""What must be fast, measured: `tox -e bench`. The suite itself skips these."""
+"""What must be fast, measured against the plain way and the machine: `tox -e bench`.
 
-import numpy as np
+The suite itself skips these. Every number of a row comes from the same minute, and is the best of some
+passes over the same samples: what the machine does for others only ever adds.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from subprocess import PIPE, Popen
+from typing import Any
+
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from mmbench.batching import Split
-from mmbench.data import DataSpec, ModalitySpec, Samples, Schedule
 from mmbench.nn import Dropout
-from mmbench.tasks import MultiBinary
-from mmbench.training import _StageLoop
-from mmbench_methods.hrlf import HRLF
-from mmbench_missing.msm import MSM
+from tests import speed
+from tests.speed import STEPS, ours, plain
 
-TASK = MultiBinary(("happy", "sad", "angry", "neutral"))
-SHAPES = {"l": ModalitySpec(20, 300), "a": ModalitySpec(20, 74), "v": ModalitySpec(20, 35)}
+CORES = 2
+"""Of a small machine: threads that torch takes by itself, and jobs that mmbench does at a time."""
+ROUNDS = 6
+PRODUCTS = [(640, 40, 160), (640, 160, 40), (640, 40, 120)]
+"""(m, k, n) of (m, k) @ (k, n): a batch's feed-forward layers and queries, keys and values."""
+HEADINGS = (
+    f"{'ms for a step':18} {'plain':>7} {'1 thread':>9} {'ours':>7} {'ratio':>6}"
+    f" {'floor':>7} {'executed':>9} {'reached':>8}"
+)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread():
+    """As a job has it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("stage", [0, 1], ids=["teacher", "student"])
-@pytest.mark.parametrize("depth", [2, 4], ids="depth={}".format)
-def test_one_step_of_hrlf_on_iemocap_shapes(benchmark, one_thread, stage, depth):
-    schedule = Schedule(
-        batch_size=32, heads=10, attention_dropout=0.25, input_dropout={"l": 0.3}, clip=0.8
+def clock(run: Callable[[], object], threads: int = 1) -> float:
+    """Seconds."""
+    torch.set_num_threads(threads)
+    started = time.perf_counter()
+    run()
+    taken = time.perf_counter() - started
+    torch.set_num_threads(1)
+    return taken
+
+
+class Products(TorchDispatchMode):
+    """Counts the floating-point operations of products, forward and backward.
+
+    As `FlopCounterMode` does, which fails where `autograd.grad` is asked for the gradient of a leaf.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def flops(run: Callable[[], object]) -> int:
+    """Of one step; attention in the open, for a fused one has no products to see."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), Products() as products:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return products.flops // STEPS
+
+
+class Machine:
+    """How fast one thread multiplies matrices of the model's sizes."""
+
+    def __init__(self) -> None:
+        self.pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in PRODUCTS]
+        self.best = [float("inf")] * len(PRODUCTS)
+
+    def measure(self) -> None:
+        for at, (a, b) in enumerate(self.pairs):
+            for _ in range(50):
+                self.best[at] = min(self.best[at], clock(partial(torch.mm, a, b)))
+
+    @property
+    def flops_per_second(self) -> float:
+        return sum(2 * m * k * n for m, k, n in PRODUCTS) / sum(self.best)
+
+
+@pytest.mark.parametrize(
+    ("step", "depth", "ratio", "reached"),
+    [
+        ("teacher", 2, 0, 0.25),
+        ("teacher", 4, 0, 0.25),
+        ("student", 2, 0, 0.25),
+        ("student", 4, 0, 0.25),
+        ("late-fusion", 2, 2, 0),
+    ],
+)
+def test_a_step(benchmark, summary, step, depth, ratio, reached):
+    run, run_plainly, machine = ours(step, depth), plain(step, depth), Machine()
+    floor, executed = flops(run_plainly), flops(run)
+    default, single = [], []
+
+    def others() -> None:  # between two passes of ours, so that a busy minute is everybody's
+        default.append(clock(run_plainly, CORES))
+        single.append(clock(run_plainly))
+        machine.measure()
+
+    others()
+    benchmark.pedantic(run, setup=others, rounds=ROUNDS, warmup_rounds=1)
+    taken = 1e3 * benchmark.stats.stats.min / STEPS
+    took, alone = (1e3 * min(times) / STEPS for times in (default, single))
+    least, least_now = (1e3 * n / machine.flops_per_second for n in (floor, executed))
+    if not summary:
+        summary += [
+            f"Steps on the shapes of IEMOCAP; plain has {CORES} threads, ours 1.",
+            HEADINGS,
+        ]
+    summary.append(
+        f"{step + ', depth ' + str(depth):18} {took:7.1f} {alone:9.1f} {taken:7.1f} {took / taken:6.1f}"
+        f" {least:7.2f} {least_now:9.2f} {least / taken:8.2f}"
+        f"   ({machine.flops_per_second / 1e9:.0f} GFLOP/s, {floor / 1e6:.0f} MFLOP)"
     )
-    rng = np.random.default_rng(0)
-    samples = Samples(
-        tuple(map(str, range(32))),
-        {
-            m: rng.standard_normal((32, s.length, s.width), dtype=np.float32)
-            for m, s in SHAPES.items()
-        },
-        {m: np.ones((32, s.length), bool) for m, s in SHAPES.items()},
-        rng.integers(0, 2, (32, 4)),
+    assert took / taken >= ratio
+    assert least / taken >= reached
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_five_seeds_of_hrlf(benchmark, summary, depth):
+    """Ours is a process for each core, with one thread; the plain way trains one seed after another."""
+    epochs = [plain(step, depth, seed) for seed in range(5) for step in ("teacher", "student")]
+    plain_rates: list[float] = []
+    our_rates: list[float] = []
+
+    def plainly() -> None:
+        seconds = clock(lambda: [epoch() for epoch in epochs], CORES)
+        plain_rates.append(STEPS * len(epochs) / seconds)
+
+    def in_processes() -> None:
+        for child in children:
+            child.stdin.write("2\n")
+            child.stdin.flush()
+        rates = [float(child.stdout.readline()) for child in children]
+        our_rates.append(sum(rates))
+
+    with ExitStack() as stack:
+        children = [
+            stack.enter_context(
+                Popen(
+                    [sys.executable, speed.__file__, str(depth), str(seed)],
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    text=True,
+                )
+            )
+            for seed in range(CORES)
+        ]
+        assert all(child.stdout.readline() == "ready\n" for child in children)
+        benchmark.pedantic(in_processes, setup=plainly, rounds=3)
+    most, ours_most = max(plain_rates), max(our_rates)
+    summary.append(
+        f"HRLF, depth {depth}, seed-steps a second on {CORES} cores:"
+        f" plain {most:.1f}, ours {ours_most:.1f}, ratio {ours_most / most:.1f}"
     )
-    method = HRLF(DataSpec("shapes", SHAPES, TASK, schedule), depth=depth)
-    # one batch of training, and a validation split of one sample
-    loop = _StageLoop(
-        method, method.stages()[stage], Split(samples), Split(samples.take(1)), MSM(), 0
-    )
-    benchmark.pedantic(loop.epoch, (1,), rounds=20, warmup_rounds=3)
+    assert ours_most / most >= 8
 
 
 @pytest.mark.parametrize("layer", [Dropout(0.25), torch.nn.Dropout(0.25)], ids=["ours", "torch"])
-def test_dropout_of_attention_weights(benchmark, one_thread, layer):
+def test_dropout_of_attention_weights(benchmark, layer):
     weights = torch.rand(32, 10, 50, 50)
     benchmark.pedantic(layer, (weights,), rounds=20, warmup_rounds=3)

@@ -1,0 +1,113 @@
+"""What tests/test_speed.py measures: training on the twin of IEMOCAP, ours and the plain way.
+
+As a script, `python speed.py DEPTH SEED`, it trains in a process of its own, as a job does: for each
+line of standard input, a number of seconds, it says how many steps a second it took in them.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+
+import numpy as np
+import torch
+
+from mmbench.batching import Batch, Split
+from mmbench.data import DataSpec, ModalitySpec
+from mmbench.methods import Method
+from mmbench.training import _StageLoop
+from mmbench_datasets.iemocap import SCHEDULE, TASK, IEMOCAPTwin
+from mmbench_methods.hrlf import HRLF
+from mmbench_methods.late_fusion import LateFusion
+from mmbench_missing.msm import MSM
+
+STEPS = 4
+"""Updates in one pass over the samples, whatever the step."""
+
+
+@lru_cache(maxsize=1)
+def split() -> Split:
+    """The first samples of the training split, padded as they are."""
+    return Split(IEMOCAPTwin().split("train").take(STEPS * SCHEDULE.batch_size))
+
+
+@lru_cache(maxsize=1)
+def spec() -> DataSpec:
+    shapes = {m: ModalitySpec(*x.shape[1:]) for m, x in split().features.items()}
+    return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE)
+
+
+class _Loop(_StageLoop):
+    """The training loop without validation, which is not a step's."""
+
+    def _validate(self) -> float:
+        return 1.0
+
+
+def ours(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
+    """Takes `STEPS` steps at each call: batches drawn and updates done by the training loop itself."""
+    torch.manual_seed(seed)
+    method: Method = (LateFusion if step == "late-fusion" else HRLF)(spec(), depth=depth)
+    stage = next(s for s in method.stages() if s.name in (step, "train"))
+    return partial(_Loop(method, stage, split(), split(), MSM(), seed).epoch, 1)
+
+
+def plain(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
+    """The same with the reference; batches are drawn as the training loop draws them."""
+    from tests.reference import hrlf, late_fusion
+    from tests.reference.adam import Adam
+
+    torch.manual_seed(seed)
+    adam = partial(Adam, learning_rate=SCHEDULE.learning_rate, clip=SCHEDULE.clip)
+    if step == "late-fusion":
+        fusion = late_fusion.LateFusion(spec(), depth=depth)
+        update = partial(late_fusion.train_step, fusion, adam(fusion))
+    else:
+        model = hrlf.HRLF(spec(), depth=depth)
+        if step == "teacher":
+            update = partial(hrlf.teacher_step, model, adam(model.teacher))
+        else:
+            model.start_student()
+            discriminate, learn = adam(model.discriminators), adam(model.student, model.statistics)
+            update = partial(hrlf.student_step, model, discriminate, learn, rng=torch.Generator())
+
+    def epoch() -> None:
+        for batch in batches(step):
+            update(batch=batch)
+
+    return epoch
+
+
+def batches(step: str) -> Iterator[Batch]:
+    """What each step needs: complete samples, incomplete ones, or both."""
+    rng = np.random.default_rng(0)
+    for rows in rng.permutation(len(split())).reshape(STEPS, -1):
+        masks = None
+        if step != "teacher":
+            masks = MSM().draw({m: v[rows] for m, v in split().samples.valid.items()}, rng)
+        yield split().training_batch(rows, masks, paired=step == "student")
+
+
+def main(depth: int, seed: int) -> None:
+    """The script."""
+    torch.set_num_threads(1)
+    epochs = [ours("teacher", depth, seed), ours("student", depth, seed)]
+    for epoch in epochs:  # the first pass is slower
+        epoch()
+    say("ready")
+    for line in sys.stdin:
+        steps, started = 0, time.perf_counter()
+        while time.perf_counter() - started < float(line):
+            for epoch in epochs:
+                epoch()
+                steps += STEPS
+        say(steps / (time.perf_counter() - started))
+
+
+def say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
