@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.nn import Recurrent, read_last
+from mmbench.nn import Recurrent, read_last, valid_first
 
 VALID = torch.tensor(
     [
@@ -125,6 +125,15 @@ def test_read_last_reads_the_last_valid_state():
     states = made(directions=1)(frames(), VALID)
     expected = torch.stack([s[v][-1] for s, v in zip(states, VALID, strict=True)])
     assert torch.equal(read_last(states, VALID), expected)
+
+
+def test_valid_first_moves_the_valid_frames_to_the_start_in_their_order():
+    x = frames()
+    moved, valid = valid_first(x, VALID)
+    for b in range(len(x)):
+        count = int(VALID[b].sum())
+        assert torch.equal(moved[b, :count], x[b, VALID[b]])
+        assert valid[b].tolist() == [True] * count + [False] * (7 - count)
 
 
 def test_dropout_acts_between_layers_in_training_alone():
