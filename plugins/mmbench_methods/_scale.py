@@ -28,9 +28,9 @@ class Scale(nn.Module):
         total = torch.zeros_like(self.size, dtype=torch.float64)
         count = torch.zeros_like(total)
         for batch in batches:
-            frames = [batch.features[m][batch.valid[m]] for m in self.widths]  # (frames, D)
-            total += torch.cat([x.square().sum(0, dtype=torch.float64) for x in frames])
-            count += torch.cat([torch.full_like(x[0], len(x)) for x in frames])
+            x, valid = batch.features, batch.valid  # padding is 0 and adds nothing to the sum
+            total += torch.cat([x[m].square().sum((0, 1), dtype=total.dtype) for m in self.widths])
+            count += torch.cat([valid[m].sum().expand(d) for m, d in self.widths.items()])
         mean = total / count.clamp(min=1)
         self.size.copy_(torch.where(mean > 0, mean.sqrt(), 1.0))
 
