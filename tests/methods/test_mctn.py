@@ -104,11 +104,11 @@ def test_error_is_the_mean_over_valid_frames_counted_from_the_start():
 def test_translations_go_through_the_cycle_and_up_the_levels(make_data):
     method, split = small(make_data)
     batch = complete(split)
-    chain = method.chains[0]
+    chain = method.bank()[0]
     view = method.translate(batch)[0]
     assert (chain.source, chain.first, chain.later) == ("l", "v", ("a",))
     valid = batch.valid["l"]
-    e = chain.encoders[0](method.chains[0].enter["l"](batch.features["l"]), valid)
+    e = chain.encoders[0](method.bank()[0].enter["l"](batch.features["l"]), valid)
     there = chain.leave["v"](chain.decoders[0](e, valid, 6))
     torch.testing.assert_close(view.there, there)
     count = batch.valid["v"].sum(1, keepdim=True)
@@ -124,7 +124,7 @@ def test_translations_go_through_the_cycle_and_up_the_levels(make_data):
 
 def test_targets_are_in_the_declared_order(make_data):
     method, _ = small(make_data)
-    order = [(c.source, c.first, *c.later) for c in method.chains]
+    order = [(c.source, c.first, *c.later) for c in method.bank()]
     assert order == [("l", "v", "a"), ("a", "l", "v"), ("v", "l", "a")]
 
 
@@ -132,12 +132,10 @@ def test_targets_are_in_the_declared_order(make_data):
 def test_the_cycle_reuses_the_translator(make_data, mode):
     """One encoder and one decoder are called twice, and nothing is there for the way back alone."""
     method, split = small(make_data, mode=mode)
-    chain = method.chains[0]
+    chain = method.bank()[0]
     calls = {"encoder": 0, "decoder": 0}
     for name, module in (("encoder", chain.encoders[0]), ("decoder", chain.decoders[0])):
-        module.register_forward_hook(
-            lambda *_, name=name: calls.update({name: calls[name] + 1})  # type: ignore[misc]
-        )
+        module.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     method.translate(complete(split))
     assert calls == {"encoder": 2, "decoder": 2}
 
@@ -149,7 +147,7 @@ def test_both_translation_losses_reach_encoder_and_decoder(make_data, mode, term
     batch = complete(split)
     loss = method.loss(method.translate(batch), batch, torch.Generator())[term]
     loss.backward()
-    for chain in method.chains:
+    for chain in method.bank():
         for module in (chain.encoders[0], chain.decoders[0]):
             assert all(p.grad is not None and p.grad.any() for p in module.parameters())
         assert all(p.grad is None for p in chain.encoders[1:].parameters())
@@ -187,19 +185,21 @@ def test_loss_is_the_papers_sum_mean_over_the_sources(make_data):
     method.scale.measure([batch])
     x, valid = method.scale(batch.features), batch.valid["l"]  # all modalities are valid alike
     terms = method.loss(method.translate(batch), batch, torch.Generator())
-    expected = dict.fromkeys(terms, 0.0)
+    expected = dict.fromkeys(terms, torch.zeros(()))
 
     def mse(made, m):
         return torch.cat(
             [(made[b, : valid[b].sum()] - x[m][b, valid[b]]).square().flatten() for b in range(6)]
         ).mean()
 
-    for chain, view in zip(method.chains, method.translate(batch), strict=True):
-        expected["task"] += (view.output - batch.truth).square().mean() / 3
-        expected["translation"] += 0.1 * mse(view.there, chain.first) / 3
-        expected["cycle"] += 0.1 * mse(view.back, chain.source) / 3
-        expected["second"] += 0.1 * mse(view.later[0], chain.later[0]) / 3
-        expected["penalty"] += 0.01 * (chain.regressor.head.weight**2).sum() / 3
+    for chain, view in zip(method.bank(), method.translate(batch), strict=True):
+        expected["task"] = expected["task"] + (view.output - batch.truth).square().mean() / 3
+        expected["translation"] = expected["translation"] + 0.1 * mse(view.there, chain.first) / 3
+        expected["cycle"] = expected["cycle"] + 0.1 * mse(view.back, chain.source) / 3
+        expected["second"] = expected["second"] + 0.1 * mse(view.later[0], chain.later[0]) / 3
+        expected["penalty"] = (
+            expected["penalty"] + 0.01 * (chain.regressor.head.weight**2).sum() / 3
+        )
     for name, value in terms.items():
         torch.testing.assert_close(value, expected[name])
 
@@ -263,7 +263,7 @@ def test_language_only_reads_nothing_else(make_data):
 
 def test_language_only_pads_to_the_widest_and_its_translator_has_no_other_layer(make_data):
     method, split = small(make_data, mode="language_only", source="v")
-    (chain,) = method.chains
+    (chain,) = method.bank()
     assert (chain.source, chain.first, chain.later) == ("v", "l", ("a",))
     assert chain.leave["v"] is chain.leave["l"] and not list(chain.enter.parameters())
     x = split.features["v"][:2]
@@ -306,7 +306,7 @@ def test_everything_missing_gives_one_finite_answer(make_data):
         method.eval()
         logits = method(only(split, rows=24))
         assert logits.isfinite().all() and (logits == logits[0]).all()
-        biases = [chain.regressor.head.bias for chain in method.chains]
+        biases = [chain.regressor.head.bias for chain in method.bank()]
         torch.testing.assert_close(logits[0], torch.stack(biases).mean(0))
 
 

@@ -110,9 +110,9 @@ class MCTN(mmbench.Method):
 
     def forward(self, batch: mmbench.Batch) -> Tensor:
         """The mean output (B, n_out) of the sources that are there; of all, if none is."""
-        pairs = zip(self._bank(), self._pooled(batch), strict=True)
+        pairs = zip(self.bank(), self._pooled(batch), strict=True)
         outputs = torch.stack([chain.regressor(pooled) for chain, pooled in pairs], 1)
-        seen = torch.stack([batch.observed[chain.source].any(1) for chain in self._bank()], 1)
+        seen = torch.stack([batch.observed[chain.source].any(1) for chain in self.bank()], 1)
         seen = seen | ~seen.any(1, keepdim=True)  # (B, S)
         return (outputs * seen[..., None]).sum(1) / seen.sum(1, keepdim=True)
 
@@ -124,7 +124,7 @@ class MCTN(mmbench.Method):
         """Encoders and regressors; no decoder."""
         return [
             module
-            for chain in self._bank()
+            for chain in self.bank()
             for module in (chain.enter[chain.source], chain.encoders, chain.regressor)
         ]
 
@@ -140,19 +140,23 @@ class MCTN(mmbench.Method):
             )
         ]
 
+    def bank(self) -> list[Chain]:
+        """The chains, in the order of their sources."""
+        return cast("list[Chain]", list(self.chains))
+
     def translate(self, batch: mmbench.Batch) -> list[Translations]:
         """What each source gives."""
         features, valid = self.scale(batch.features), batch.valid
         return [
             chain(features[chain.source], valid[chain.source], valid[chain.first])
-            for chain in self._bank()
+            for chain in self.bank()
         ]
 
     def loss(
         self, outputs: list[Translations], batch: mmbench.Batch, rng: torch.Generator
     ) -> dict[str, Tensor]:
         """L_task + 0.1 (L_t + L_c + L_t2 + ...) + 0.01 |W|^2 with the head's W; mean over the sources."""
-        pairs = zip(self._bank(), outputs, strict=True)
+        pairs = zip(self.bank(), outputs, strict=True)
         terms = [self._terms(chain, made, batch) for chain, made in pairs]
         return {name: torch.stack([t[name] for t in terms]).mean() for name in terms[0]}
 
@@ -181,11 +185,8 @@ class MCTN(mmbench.Method):
             chain.pool(
                 chain.encode(features[chain.source], valid[chain.source]), valid[chain.source]
             )
-            for chain in self._bank()
+            for chain in self.bank()
         ]
-
-    def _bank(self) -> list[Chain]:
-        return cast("list[Chain]", list(self.chains))
 
 
 def _targets(source: str, names: Sequence[str]) -> list[str]:
