@@ -163,9 +163,8 @@ class MCTN(mmbench.Method):
     def _terms(self, chain: Chain, made: Translations, batch: mmbench.Batch) -> dict[str, Tensor]:
         features, valid = self.scale(batch.features), batch.valid
         source, first = chain.source, chain.first
-        returns = valid[source] & valid[first].any(
-            1, keepdim=True
-        )  # what was not there is not back
+        # What never was in the first target has not come back from it.
+        returns = valid[source] & valid[first].any(1, keepdim=True)
         terms = {
             "task": self.spec.task.loss(made.output, batch.truth),
             "translation": error(made.there, features[first], valid[first]),
