@@ -1,0 +1,209 @@
+"""GCNet, on the words of an utterance: two graph networks that complete what is missing.
+
+*GCNet: Graph Completion Network for Incomplete Multimodal Learning in Conversation*, Zheng Lian, Lan Chen,
+Licai Sun, Bin Liu, Jianhua Tao; IEEE TPAMI 2023, https://arxiv.org/abs/2203.02177.
+
+The paper's nodes are the utterances of a conversation; here they are the words of an utterance. A
+recurrent network reads the nodes, two graph networks pass messages between near ones, by time and by
+speaker, and from their sum the label is told and the missing features are reconstructed. Letters: B
+samples, T frames or nodes, D features, R relations, e = `width`, g = e / 2, h = 2e + g.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import mmbench
+from mmbench.nn import Dropout, Recurrent, linear, read_last
+from mmbench_methods._scale import Scale
+
+
+class View(NamedTuple):
+    """What the network makes of a batch."""
+
+    joint: Tensor
+    """The node that is read, (B, h)."""
+    output: Tensor
+    """(B, n_out)."""
+    nodes: Tensor
+    """(B, T, h)."""
+
+
+class GCNet(mmbench.Method):
+    """Temporal and speaker graph, each with a recurrent network after it, summed."""
+
+    name = "gcnet"
+    summary = "word graph: two graph networks read the words, and reconstruct what is missing"
+    paper = (
+        "Lian et al., GCNet: Graph Completion Network for Incomplete Multimodal Learning in Conversation, "
+        "IEEE TPAMI 2023, https://arxiv.org/abs/2203.02177"
+    )
+    privileges = ("complete targets of what is missing, to reconstruct",)
+    deviations = (
+        "Equations and sizes are those of the authors' released code, read for this benchmark; the paper's text "
+        "was not.",
+        "Word graph: nodes are the words of one utterance, not the utterances of a conversation, since samples "
+        "must not see each other. So frames go missing as nodes do, and modalities must have one frame per word.",
+        "One speaker, as the code has it for MOSI and MOSEI: the speaker graph has one relation. IEMOCAP's "
+        "two speakers never share an utterance.",
+        "An utterance's label is told from its last node alone (switch `readout`): the paper's nodes each have one.",
+        "A node is there if any modality is; which features of it are missing is not told apart from zeros.",
+        "L_rec sums over missing frames of each modality the mean squared error of its features, and divides by the "
+        "number of nodes, as the code does by utterances.",
+        "Every feature is divided by its root mean square in training, so that L_rec is in the same units for "
+        "every modality and does not drown the task's loss; the paper's features come from networks.",
+        "Modalities and frames go missing by msm@1, not at one fixed rate, and hold for validation too.",
+        "The relational layer is without the code's basis decomposition: with three relations and one there "
+        "is nothing to save.",
+        "Dropout between layers is the paper's 0.5; the data set's dropout of input and output is applied as well. "
+        "No weight decay. The code's second pass that reads the reconstruction is off, as by its default.",
+    )
+
+    def __init__(
+        self,
+        spec: mmbench.DataSpec,
+        *,
+        width: int = 40,
+        past: int = 2,
+        future: int = 2,
+        dropout: float = 0.5,
+        reconstruction: float = 1.0,
+        readout: Literal["last", "mean"] = "last",
+    ) -> None:
+        super().__init__(spec)
+        self.reconstruction, self.readout = reconstruction, readout
+        schedule, features = spec.schedule, sum(spec.widths.values())
+        inner, hidden = 2 * width, 2 * width + width // 2
+        self.scale = Scale(spec)
+        self.input_dropout = nn.ModuleDict(
+            {m: Dropout(schedule.input_dropout.get(m, 0.0)) for m in spec.widths}
+        )
+        self.recurrent = Recurrent(features, width, directions=2, depth=2, dropout=dropout)
+        near = window(next(iter(spec.lengths.values())), past, future)  # (3, T, T)
+        self.graphs = nn.ModuleList(
+            GraphNetwork(edges, inner, width // 2, dropout)
+            for edges in (
+                near,
+                near.sum(0, keepdim=True),
+            )  # by time; by speaker, of whom there is one
+        )
+        self.dropout = Dropout(schedule.output_dropout)
+        self.head = linear(hidden, spec.task.n_out)
+        self.reconstruct = linear(hidden, features)
+
+    @classmethod
+    def supports(cls, spec: mmbench.DataSpec) -> str | None:
+        """A node has a frame of every modality."""
+        if len(set(spec.lengths.values())) > 1:
+            shown = ", ".join(f"{m} {length}" for m, length in spec.lengths.items())
+            return f"its nodes are words and need one frame of each modality per word, not {shown}"
+        return None
+
+    def forward(self, batch: mmbench.Batch) -> Tensor:
+        """(B, n_out)."""
+        return self.view(batch).output
+
+    def represent(self, batch: mmbench.Batch) -> Tensor:
+        """The node that is read, (B, h)."""
+        return self.view(batch).joint
+
+    def stages(self) -> list[mmbench.Stage]:
+        """One, on incomplete data that is complete to L_rec."""
+        return [
+            mmbench.Stage(
+                "train",
+                data="paired",
+                prepare=self.scale.measure,
+                forward=self.view,
+                steps=[mmbench.Step(self.loss, updates=[self])],
+            )
+        ]
+
+    def deployed(self) -> list[nn.Module]:
+        """All but the reconstruction."""
+        return [self.recurrent, self.graphs, self.head]
+
+    def view(self, batch: mmbench.Batch) -> View:
+        """The nodes and what is told from them."""
+        valid = torch.stack(list(batch.valid.values())).any(0)  # (B, T)
+        frames = self.scale(batch.features)
+        x = torch.cat([drop(frames[m]) for m, drop in self.input_dropout.items()], -1)
+        states = self.recurrent(x, valid)  # (B, T, 2e)
+        nodes = torch.stack([graph(states, valid) for graph in self.graphs]).sum(0)
+        if self.readout == "last":
+            joint = read_last(nodes, valid)
+        else:
+            joint = nodes.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+        return View(joint, self.head(self.dropout(joint)), nodes)
+
+    def loss(self, view: View, batch: mmbench.Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        """L_task + L_rec."""
+        assert batch.complete is not None
+        truth = self.scale(batch.complete.features)
+        made = torch.split(self.reconstruct(view.nodes), list(self.spec.widths.values()), -1)
+        there = batch.complete.valid
+        error = torch.zeros((), device=batch.device)
+        for m, x in zip(self.spec.widths, made, strict=True):
+            missing = there[m] & ~batch.observed[m]  # (B, T)
+            error = error + ((x - truth[m]).square().mean(-1) * missing).sum()
+        nodes = torch.stack(list(there.values())).any(0).sum().clamp(min=1)
+        return {
+            "task": self.spec.task.loss(view.output, batch.truth),
+            "reconstruction": self.reconstruction * error / nodes,
+        }
+
+
+class GraphNetwork(nn.Module):
+    """A relational layer, a graph convolution, a recurrent network, and attention among nodes."""
+
+    edges: Tensor
+
+    def __init__(self, edges: Tensor, width: int, graph: int, dropout: float) -> None:
+        """`edges` (R, T, T): 1 where a node, a row, hears another one in a relation."""
+        super().__init__()
+        self.register_buffer("edges", edges, persistent=False)
+        hidden = width + graph
+        self.relational = linear((1 + len(edges)) * width, graph)  # W_0 and each relation's W_r
+        self.neighbours = linear(2 * graph, graph)
+        self.recurrent = Recurrent(hidden, hidden, directions=2, depth=2, dropout=dropout)
+        self.match = linear(2 * hidden, 2 * hidden)
+        self.project = linear(2 * hidden, hidden, relu=True)
+
+    def messages(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Two hops of messages among valid nodes: x (B, T, 2e) to (B, T, g).
+
+        RGCN: W_0 x_i + sum_r mean_{j in N_i^r} W_r x_j, then GraphConv: W_1 x_i + W_2 sum_{j in N_i} x_j.
+        """
+        there = valid[..., None].to(x.dtype)  # (B, T, 1)
+        x = x * there
+        count = (self.edges @ there[:, None]).clamp(min=1)  # (B, R, T, 1)
+        means = (self.edges @ x[:, None]) / count  # (B, R, T, 2e)
+        x = self.relational(torch.cat([x, *means.unbind(1)], -1)) * there
+        return self.neighbours(torch.cat([x, self.edges.sum(0) @ x], -1)) * there
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """x (B, T, 2e) to (B, T, h), 0 where not valid."""
+        x = torch.cat([x, self.messages(x, valid)], -1)
+        states = self.recurrent(x, valid)  # (B, T, 2h)
+        scores = (self.match(states) @ states.transpose(1, 2)).tanh()  # (B, T, T)
+        lowest = torch.finfo(scores.dtype).min  # not -inf: a row without a valid node has states 0
+        weights = scores.masked_fill(~valid[:, None], lowest).softmax(-1)
+        return self.project(weights @ states).relu() * valid[..., None]
+
+
+def window(length: int, past: int, future: int) -> Tensor:
+    """Edges (3, T, T) to what is past, now and future, at most so many nodes away; -1 for any."""
+    steps = torch.arange(length)
+    away = steps - steps[:, None]  # (T, T), of the column's node from the row's
+    before = (away < 0) & (away >= (-past if past >= 0 else -length))
+    after = (away > 0) & (away <= (future if future >= 0 else length))
+    return torch.stack([before, away == 0, after]).float()
+
+
+@mmbench.hookimpl
+def mmbench_register_methods() -> type[mmbench.Method]:
+    """GCNet."""
+    return GCNet
