@@ -21,13 +21,17 @@ PAPER = {"l": ModalitySpec(50, 300), "a": ModalitySpec(50, 74), "v": ModalitySpe
 AXES = (1, 2, 3)  # frames, modalities, channels
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 def size(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def small(make_data, task=SENTIMENT, *, modalities="lav", **settings):
     """The method on small data, and the splits it trains and is validated on."""
-    torch.manual_seed(0)
     data = make_data(task, modalities)
     spec = DataSpec(data.name, data.modalities(), task, Schedule(batch_size=8, epochs=1), 24)
     method = CubeMLP(spec, width=8, frames=4, channels=5, **settings)
