@@ -86,7 +86,7 @@ class CubeMLP(mmbench.Method):
         "Sun et al., CubeMLP: An MLP-based Model for Multimodal Sentiment Analysis and Depression "
         "Estimation, ACM MM 2022, https://arxiv.org/abs/2207.14087"
     )
-    privileges = ("complete training samples only; nothing is missing before the test",)
+    privileges = ("complete training samples",)
     deviations = (
         "Word vectors and a linear layer stand for BERT and its linear layer. The text is the first modality in "
         "the data set's order (switch `recurrent_text` gives it the GRU of the others).",

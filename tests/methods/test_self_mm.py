@@ -102,7 +102,7 @@ def test_alpha_is_the_printed_ratio_of_distances():
     for row in range(40):
         for column in range(2):
             expected = plain_alpha(features[row], positive[column], negative[column])
-            assert alpha[row, column].item() == pytest.approx(expected, rel=1e-4)
+            assert alpha[row, column].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_alpha_grows_towards_the_positive_centre():

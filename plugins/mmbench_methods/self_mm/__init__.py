@@ -45,7 +45,7 @@ class SelfMM(mmbench.Method):
         "Yu et al., Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning "
         "for Multimodal Sentiment Analysis, AAAI 2021, https://arxiv.org/abs/2102.04830"
     )
-    privileges = ("complete training samples only; nothing is missing before the test",)
+    privileges = ("complete training samples",)
     deviations = (
         "An LSTM of width 64 over word vectors and a linear layer stand for BERT, which the benchmark "
         "has for no method. The text is the first modality in the data set's order.",
