@@ -16,3 +16,4 @@ from mmbench.nn.encoder import TemporalConvolution as TemporalConvolution
 from mmbench.nn.encoder import TransformerLayer as TransformerLayer
 from mmbench.nn.recurrent import Recurrent as Recurrent
 from mmbench.nn.recurrent import read_last as read_last
+from mmbench.nn.recurrent import valid_first as valid_first

@@ -88,6 +88,12 @@ class Recurrent(nn.Module):
         return sum(runs[1:], runs[0]) if self.merge == "sum" else torch.cat(runs, -1)
 
 
+def valid_first(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """x (B, T, D) and valid (B, T) with each row's valid frames at its start, in their order."""
+    order = _valid_first(valid)
+    return _pick(x, order), valid.gather(1, order)
+
+
 def read_last(states: Tensor, valid: Tensor) -> Tensor:
     """Of states (B, T, h) those at the last valid frame (B, h); 0 for a row without one."""
     rows = torch.arange(len(states), device=states.device)
