@@ -30,10 +30,11 @@ def size(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
-def small(make_data, task=SENTIMENT, *, modalities="lav", **settings):
+def small(make_data, task=SENTIMENT, *, modalities="lav", input_dropout=None, **settings):
     """The method on small data, and the splits it trains and is validated on."""
     data = make_data(task, modalities)
-    spec = DataSpec(data.name, data.modalities(), task, Schedule(batch_size=8, epochs=1), 24)
+    schedule = Schedule(batch_size=8, epochs=1, input_dropout=input_dropout or {})
+    spec = DataSpec(data.name, data.modalities(), task, schedule, 24)
     method = CubeMLP(spec, width=8, frames=4, channels=5, **settings)
     return method, *(Split(data.splits[n]) for n in ("train", "valid"))
 
@@ -114,11 +115,24 @@ def test_the_order_of_modalities_matters():
         assert not torch.allclose(turned, block(cube).roll(shift, 2), atol=1e-3)
 
 
-def test_dropout_acts_in_training_alone(make_data):
-    method, split, _ = small(make_data)
+@pytest.mark.parametrize(
+    ("settings", "places"),
+    [
+        ({"dropout": 0.5}, "lav"),
+        ({"dropout": 0.0, "input_dropout": {"l": 0.5}}, "l"),
+        ({"dropout": 0.0}, ""),
+    ],
+)
+def test_dropout_acts_on_frames_in_training_alone(make_data, settings, places):
+    method, split, _ = small(make_data, **settings)
+    cubes = []
+    method.blocks.register_forward_hook(lambda _, cube, __: cubes.append(cube[0]))
     batch = split.batch(slice(None))
-    assert not torch.equal(method.train()(batch), method(batch))
-    assert torch.equal(method.eval()(batch), method(batch))
+    outputs = [method.train(mode)(batch) for mode in (True, False, False)]
+    changed = (cubes[0] != cubes[1]).any(-1).any(0).any(0)
+    assert changed.tolist() == [name in places for name in "lav"]
+    assert torch.equal(outputs[0], outputs[1]) is (not places)
+    assert torch.equal(outputs[1], outputs[2])
 
 
 # -- Size --------------------------------------------------------------------------------------

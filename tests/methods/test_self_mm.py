@@ -32,10 +32,10 @@ def size(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters())
 
 
-def small(make_data, task=SENTIMENT, *, modalities="lav", epochs=1, **settings):
+def small(make_data, task=SENTIMENT, *, modalities="lav", epochs=1, schedule=None, **settings):
     """The method on small data, and the splits it trains and is validated on."""
     data = make_data(task, modalities)
-    schedule = Schedule(batch_size=8, epochs=epochs)
+    schedule = schedule or Schedule(batch_size=8, epochs=epochs)
     n_train = len(data.splits["train"])
     spec = DataSpec(data.name, data.modalities(), task, schedule, n_train)
     return SelfMM(spec, width=16, **settings), *(Split(data.splits[n]) for n in ("train", "valid"))
@@ -351,6 +351,23 @@ def test_an_encoder_reads_the_valid_frames_of_its_own_modality(make_data):
             frames = batch.features[name][row][batch.valid[name][row]]
             state = cell(frames[None])[0][0, -1] if len(frames) else torch.zeros(cell.hidden_size)
             torch.testing.assert_close(encoded[place][row], encoder.narrow(state))
+
+
+def test_dropout_is_where_the_schedule_says(make_data):
+    for schedule, places in (
+        (Schedule(output_dropout=0.0, input_dropout={"a": 0.5}), "a"),
+        (Schedule(output_dropout=0.5), "lav"),
+        (Schedule(output_dropout=0.0), ""),
+    ):
+        method, split, _ = small(make_data, schedule=schedule)
+        batch = split.batch(slice(None))
+        once, again = (method.train(mode).encoders(batch) for mode in (True, False))
+        changed = [not torch.equal(*pair) for pair in zip(once, again, strict=True)]
+        assert changed == [name in places for name in "lav"]
+        for branch in (method.fusion, *method.branches):
+            x = torch.randn(8, branch.project.in_features)
+            once, again = (branch.train(mode)(x)[0] for mode in (True, False))
+            assert torch.equal(once, again) is (schedule.output_dropout == 0)
 
 
 def test_a_prediction_needs_only_what_is_deployed(make_data):
