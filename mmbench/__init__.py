@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mmbench.missingness import MissingnessProtocol as MissingnessProtocol
     from mmbench.missingness import MissingnessSampler as MissingnessSampler
     from mmbench.oracle import Oracle as Oracle
+    from mmbench.randomness import Random as Random
     from mmbench.reporters import Reporter as Reporter
     from mmbench.tasks import MultiBinary as MultiBinary
     from mmbench.tasks import MultiClass as MultiClass
@@ -54,6 +55,7 @@ _HOME = {
     "metrics": ("Metric", "Vector"),
     "missingness": ("Condition", "MissingnessProtocol", "MissingnessSampler"),
     "oracle": ("Oracle",),
+    "randomness": ("Random",),
     "reporters": ("Reporter",),
     "tasks": ("MultiBinary", "MultiClass", "Regression", "Task"),
 }

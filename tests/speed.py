@@ -40,8 +40,8 @@ def spec() -> DataSpec:
 class _Loop(_StageLoop):
     """The training loop without validation, which is not a step's."""
 
-    def _validate(self) -> float:
-        return 1.0
+    def _validate(self) -> list[float]:
+        return [1.0] * len(self.best)
 
 
 def ours(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
@@ -49,7 +49,7 @@ def ours(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
     torch.manual_seed(seed)
     method: Method = (LateFusion if step == "late-fusion" else HRLF)(spec(), depth=depth)
     stage = next(s for s in method.stages() if s.name in (step, "train"))
-    return partial(_Loop(method, stage, split(), split(), MSM(), seed).epoch, 1)
+    return partial(_Loop([method], [stage], split(), split(), MSM(), [seed]).epoch, 1)
 
 
 def plain(step: str, depth: int, seed: int = 0) -> Callable[[], None]:

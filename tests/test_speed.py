@@ -63,10 +63,12 @@ class Products(TorchDispatchMode):
         self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
         count = flop_registry.get(func.overloadpacket)
         if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=out)
+            rest = {name: value for name, value in kwargs.items() if name != "out"}
+            self.flops += count(*args, **rest, out_val=out)
         return out
 
 

@@ -139,7 +139,7 @@ class GCNet(mmbench.Method):
             joint = nodes.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
         return View(joint, self.head(self.dropout(joint)), nodes)
 
-    def loss(self, view: View, batch: mmbench.Batch, rng: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, view: View, batch: mmbench.Batch, rng: mmbench.Random) -> dict[str, Tensor]:
         """L_task + L_rec."""
         assert batch.complete is not None
         truth = self.scale(batch.complete.features)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import mmbench
 from mmbench.batching import Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.tasks import MultiBinary, MultiClass, Regression
@@ -184,7 +185,7 @@ def test_every_task_and_number_of_modalities_trains(make_data, task, modalities)
 def test_every_module_learns(make_data):
     method, split, _ = small(make_data, recurrent_text=True)
     batch = split.training_batch(np.arange(8), None)
-    method.loss(method(batch), batch, torch.Generator())["task"].backward()
+    method.loss(method(batch), batch, mmbench.Random())["task"].backward()
     for name, module in method.named_modules():
         own = list(module.parameters(recurse=False))
         assert not own or any(p.grad is not None and p.grad.any() for p in own), name

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import mmbench
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.tasks import MultiBinary, MultiClass, Regression
@@ -155,7 +156,7 @@ def test_reconstruction_is_the_printed_sum_over_what_is_missing(make_data):
     method.scale.measure([split.training_batch(np.arange(24), None)])
     batch = incomplete(split)
     view = method.view(batch)
-    terms = method.loss(view, batch, torch.Generator())
+    terms = method.loss(view, batch, mmbench.Random())
     truth = method.scale(batch.complete.features)
     made = method.reconstruct(view.nodes)
     total, utterances = 0.0, 0
@@ -175,14 +176,14 @@ def test_reconstruction_is_the_printed_sum_over_what_is_missing(make_data):
     )
     half, _ = small(make_data, reconstruction=0.5)
     half.load_state_dict(method.state_dict())
-    again = half.loss(half.view(batch), batch, torch.Generator())
+    again = half.loss(half.view(batch), batch, mmbench.Random())
     torch.testing.assert_close(2 * again["reconstruction"], terms["reconstruction"])
 
 
 def test_complete_input_has_nothing_to_reconstruct(make_data):
     method, split = small(make_data)
     batch = split.training_batch(np.arange(6), None, paired=True)
-    assert method.loss(method.view(batch), batch, torch.Generator())["reconstruction"] == 0
+    assert method.loss(method.view(batch), batch, mmbench.Random())["reconstruction"] == 0
 
 
 def test_observed_entries_are_not_reconstructed(make_data):
@@ -190,14 +191,14 @@ def test_observed_entries_are_not_reconstructed(make_data):
     batch = incomplete(split)
     assert batch.complete is not None
     view = method.view(batch)
-    before = method.loss(view, batch, torch.Generator())["reconstruction"]
+    before = method.loss(view, batch, mmbench.Random())["reconstruction"]
     for seen, same in ((True, True), (False, False)):
         changed = {
             m: x + (batch.complete.valid[m] & (batch.observed[m] == seen))[..., None]
             for m, x in batch.complete.features.items()
         }
         other = replace(batch, complete=replace(batch.complete, features=changed))
-        after = method.loss(view, other, torch.Generator())["reconstruction"]
+        after = method.loss(view, other, mmbench.Random())["reconstruction"]
         assert bool(after == before) is same
 
 
@@ -205,7 +206,7 @@ def test_every_parameter_learns(make_data):
     method, split = small(make_data)
     batch = incomplete(split)
     torch.stack(
-        list(method.loss(method.view(batch), batch, torch.Generator()).values())
+        list(method.loss(method.view(batch), batch, mmbench.Random()).values())
     ).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in method.parameters())
 
@@ -240,7 +241,7 @@ def test_everything_missing_gives_one_finite_answer(make_data, readout):
     logits = method(split.batch(slice(None), nothing))
     assert logits.isfinite().all() and torch.equal(logits, method.head.bias.expand_as(logits))
     batch = split.training_batch(np.arange(6), {m: v[:6] for m, v in nothing.items()}, paired=True)
-    terms = method.loss(method.view(batch), batch, torch.Generator())
+    terms = method.loss(method.view(batch), batch, mmbench.Random())
     gradients = torch.autograd.grad(
         sum(terms.values()), list(method.parameters()), allow_unused=True
     )

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import mmbench
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.errors import UsageError
@@ -145,7 +146,7 @@ def test_the_cycle_reuses_the_translator(make_data, mode):
 def test_both_translation_losses_reach_encoder_and_decoder(make_data, mode, term):
     method, split = small(make_data, mode=mode)
     batch = complete(split)
-    loss = method.loss(method.translate(batch), batch, torch.Generator())[term]
+    loss = method.loss(method.translate(batch), batch, mmbench.Random())[term]
     loss.backward()
     for chain in method.bank():
         for module in (chain.encoders[0], chain.decoders[0]):
@@ -157,7 +158,7 @@ def test_both_translation_losses_reach_encoder_and_decoder(make_data, mode, term
 def test_every_parameter_learns_from_the_whole_loss(make_data):
     method, split = small(make_data)
     batch = complete(split)
-    terms = method.loss(method.translate(batch), batch, torch.Generator())
+    terms = method.loss(method.translate(batch), batch, mmbench.Random())
     assert set(terms) == {"task", "translation", "cycle", "second", "penalty"}
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in method.parameters())
@@ -167,14 +168,14 @@ def test_the_decoder_never_reads_the_target(make_data):
     method, split = small(make_data, mode="language_only")
     batch = complete(split)
     before = method.translate(batch)
-    loss = method.loss(before, batch, torch.Generator())
+    loss = method.loss(before, batch, mmbench.Random())
     for m in "av":
         split.features[m] += 1.0
     after = method.translate(complete(split))
     for left, right in zip(before[0][:3], after[0][:3], strict=True):
         assert torch.equal(left, right)
     assert torch.equal(before[0].later[0], after[0].later[0])
-    changed = method.loss(after, complete(split), torch.Generator())
+    changed = method.loss(after, complete(split), mmbench.Random())
     assert changed["translation"] != loss["translation"] and changed["second"] != loss["second"]
     assert changed["task"] == loss["task"] and changed["cycle"] == loss["cycle"]
 
@@ -184,7 +185,7 @@ def test_loss_is_the_papers_sum_mean_over_the_sources(make_data):
     batch = complete(split)
     method.scale.measure([batch])
     x, valid = method.scale(batch.features), batch.valid["l"]  # all modalities are valid alike
-    terms = method.loss(method.translate(batch), batch, torch.Generator())
+    terms = method.loss(method.translate(batch), batch, mmbench.Random())
     expected = dict.fromkeys(terms, torch.zeros(()))
 
     def mse(made, m):
@@ -210,7 +211,7 @@ def test_a_weight_scales_its_term_alone(make_data, name):
     for weight in (0.0, 0.5, 1.0):
         method, split = small(make_data, **{name: weight})
         batches.append(complete(split))
-        terms.append(method.loss(method.translate(batches[-1]), batches[-1], torch.Generator()))
+        terms.append(method.loss(method.translate(batches[-1]), batches[-1], mmbench.Random()))
     assert terms[0][name] == 0 and terms[2][name] > 0
     torch.testing.assert_close(2 * terms[1][name], terms[2][name])
     for other in set(terms[0]) - {name}:
@@ -221,7 +222,7 @@ def test_a_target_that_a_sample_lacks_is_not_compared(make_data):
     method, split = small(make_data, mode="language_only")
     lacking = only(split, "l", "a")
     batch = Batch(**{**vars(lacking), "targets": complete(split).targets})
-    terms = method.loss(method.translate(batch), batch, torch.Generator())
+    terms = method.loss(method.translate(batch), batch, mmbench.Random())
     assert terms["translation"] == 0 and terms["cycle"] == 0 and terms["second"] > 0
 
 
@@ -242,7 +243,7 @@ def test_padding_at_either_side_gives_the_same_losses(make_data):
                 {m: v.gather(1, rows) for m, v in batch.valid.items()},
                 batch.targets,
             )
-        losses.append(method.loss(method.translate(batch), batch, torch.Generator()))
+        losses.append(method.loss(method.translate(batch), batch, mmbench.Random()))
     for name, value in losses[0].items():
         torch.testing.assert_close(value, losses[1][name])
 
@@ -377,7 +378,7 @@ def test_sequences_of_different_lengths_are_translated():
     first, second = method.translate(batch)
     assert first.there.shape == (2, 7, 2) and first.back.shape == (2, 4, 3)
     assert second.there.shape == (2, 4, 3) and second.back.shape == (2, 7, 2)
-    assert method.loss([first, second], batch, torch.Generator())["cycle"].isfinite()
+    assert method.loss([first, second], batch, mmbench.Random())["cycle"].isfinite()
 
 
 def test_one_modality_is_refused_with_a_reason():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import mmbench
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.tasks import MultiBinary, MultiClass, Regression
@@ -222,7 +223,7 @@ def test_predicting_writes_nothing(make_data):
     train(method, train_split, valid_split, MSM(), seed=0)
     before = {name: value.clone() for name, value in method.memory.named_buffers()}
     assert len(before) == 1 + 4 and all(value.any() for value in before.values())
-    predict(method, valid_split)
+    predict(method, valid_split, [None])
     method.represent(valid_split.batch(slice(None)))
     for name, value in method.memory.named_buffers():
         assert torch.equal(value, before[name]), name
@@ -253,7 +254,7 @@ def with_moved_labels(method: SelfMM, split: Split) -> tuple[View, Batch]:
 def test_loss_is_the_weighted_sum(make_data, task, absolute):
     method, split, _ = small(make_data, task, absolute=absolute)
     view, batch = with_moved_labels(method, split)
-    terms = method.loss(view, batch, torch.Generator())
+    terms = method.loss(view, batch, mmbench.Random())
     assert list(terms) == ["task", "unimodal_l", "unimodal_a", "unimodal_v"]
     truth = labels.signed(task, batch.truth)
     for place, name in enumerate("lav"):
@@ -279,7 +280,7 @@ def test_every_module_learns_from_the_loss_and_the_labels_do_not(make_data):
     method, split, _ = small(make_data)
     view, batch = with_moved_labels(method, split)
     assert not method.memory.labels.requires_grad
-    terms = method.loss(view, batch, torch.Generator())
+    terms = method.loss(view, batch, mmbench.Random())
     torch.stack(list(terms.values())).sum().backward()
     for name, module in method.named_modules():
         own = list(module.parameters(recurse=False))
@@ -296,7 +297,7 @@ def test_every_module_learns_from_the_loss_and_the_labels_do_not(make_data):
 def test_what_a_term_of_the_loss_reaches(make_data, term, reached):
     method, split, _ = small(make_data)
     view, batch = with_moved_labels(method, split)
-    loss = method.loss(view, batch, torch.Generator())[term]
+    loss = method.loss(view, batch, mmbench.Random())[term]
     gradients = torch.autograd.grad(loss, list(method.parameters()), allow_unused=True)
     moved = [
         name

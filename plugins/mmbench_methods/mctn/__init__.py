@@ -153,7 +153,7 @@ class MCTN(mmbench.Method):
         ]
 
     def loss(
-        self, outputs: list[Translations], batch: mmbench.Batch, rng: torch.Generator
+        self, outputs: list[Translations], batch: mmbench.Batch, rng: mmbench.Random
     ) -> dict[str, Tensor]:
         """L_task + 0.1 (L_t + L_c + L_t2 + ...) + 0.01 |W|^2 with the head's W; mean over the sources."""
         pairs = zip(self.bank(), outputs, strict=True)

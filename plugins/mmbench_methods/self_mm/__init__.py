@@ -128,7 +128,7 @@ class SelfMM(mmbench.Method):
         single = [branch(x) for branch, x in zip(self.branches, encoded, strict=True)]
         return View([fused, *(f for f, _ in single)], outputs, [score for _, score in single])
 
-    def loss(self, view: View, batch: mmbench.Batch, rng: torch.Generator) -> dict[str, Tensor]:
+    def loss(self, view: View, batch: mmbench.Batch, rng: mmbench.Random) -> dict[str, Tensor]:
         """The task's loss, and that of each modality's own label y_s weighted by tanh|y_s - y_m|."""
         own = self.memory.labels[1:, _rows(batch)]  # y_s (M, B, L)
         weight = (own - labels.signed(self.spec.task, batch.truth)).abs().tanh()  # (M, B, L)
