@@ -7,7 +7,6 @@ and S sequences of a `Pack`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,9 +20,7 @@ from mmbench.nn.grouped import (
     GroupedLinear,
     GroupedNorm,
     attention,
-    group_of,
     normalise,
-    product,
     shifted,
 )
 from mmbench.nn.packing import Pack, pack
@@ -56,16 +53,16 @@ class Embedding(nn.Module):
         """features (R, B, T[m], D[m]) to (N, d)."""
         parts = []
         for m, (x, taps, p) in enumerate(zip(features, self.taps, self.dropout, strict=True)):
-            first, *_ = bounds = laid.frames[m * laid.runs : (m + 1) * laid.runs + 1]
-            bounds = tuple(bound - first for bound in bounds)
+            sizes = laid.frames[m]
             frames = x.flatten(0, 2).index_select(0, laid.observed[m])  # (O[m], D[m])
             if self.training and p:
-                sizes = [(j - i, x.shape[3]) for i, j in pairwise(bounds)]
-                frames = frames * torch.cat(current().masks(sizes, p, x.device))
-            parts.append(product(frames, taps.flatten(1, 2), bounds))  # (O[m], 3 d)
+                shapes = [(size, x.shape[3]) for size in sizes]
+                frames = frames * torch.cat(current().masks(shapes, p, x.device))
+            for own, tap in zip(torch.split(frames, sizes), taps, strict=True):  # of each run
+                parts.append(own @ tap.flatten(0, 1).t())  # (O[m], 3 d)
         taken = torch.cat(parts).view(-1, *self.taps[0].shape[1:3])  # (O, 3, d)
-        tokens = shifted(taken, laid.sources, laid.targets)
-        return tokens + self.bias[group_of(laid.tokens, tokens.device)] + self.positions[laid.time]
+        tokens = shifted(taken, laid.sources, laid.targets) + self.positions[laid.time]
+        return (tokens.view(len(self.bias), -1, tokens.shape[1]) + self.bias[:, None]).flatten(0, 1)
 
 
 class TransformerLayer(nn.Module):
@@ -86,24 +83,17 @@ class TransformerLayer(nn.Module):
         width = x.shape[1]
         normed = normalise(x)
         if only_last:
-            bounds = laid.sequences
             x = x.index_select(0, laid.last)
-            query = self.query_key_value(
-                normed.index_select(0, laid.last),
-                bounds,
-                norm=self.attention_norm,
-                columns=slice(0, width),
-            )
-            key_value = self.query_key_value(
-                normed, laid.tokens, norm=self.attention_norm, columns=slice(width, None)
-            )
-            mixed = attention(key_value, self.heads, laid.buckets, p, query)
+            query, key_value = slice(0, width), slice(width, None)
+            last = normed.index_select(0, laid.last)
+            asked = self.query_key_value(last, norm=self.attention_norm, columns=query)
+            told = self.query_key_value(normed, norm=self.attention_norm, columns=key_value)
+            mixed = attention(told, self.heads, laid.buckets, p, asked)
         else:
-            bounds = laid.tokens
-            every = self.query_key_value(normed, bounds, norm=self.attention_norm)
+            every = self.query_key_value(normed, norm=self.attention_norm)
             mixed = attention(every, self.heads, laid.buckets, p)
-        x = x + self.project(mixed, bounds)
-        return x + self.feed(normalise(x), bounds, norm=self.feed_norm)
+        x = x + self.project(mixed)
+        return x + self.feed(normalise(x), norm=self.feed_norm)
 
 
 class FrontEnd(nn.Module):
@@ -153,8 +143,8 @@ class FrontEnd(nn.Module):
             x = layer(x, laid)
         x = normalise(self.layers[-1](x, laid, only_last=only_last))
         if only_last:
-            return (self.norm(x, laid.sequences)[laid.where],)
-        x = self.norm(x, laid.tokens)
+            return (self.norm(x)[laid.where],)
+        x = self.norm(x)
         x = torch.cat([x, x.new_zeros(1, x.shape[1])])  # (N + 1, d)
         return tuple(x[laid.grid(mask.shape[2], m)] for m, mask in enumerate(valid))
 

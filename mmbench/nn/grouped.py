@@ -1,16 +1,15 @@
-"""Products and attention over packed tokens, each with its gradient written out.
+"""Products and attention over packed tokens.
 
-A *group* is a modality: rows `bounds[g]` to `bounds[g + 1]` have parameters of their own. The gradients
-are written by hand because what autograd would keep and repeat costs more here than the products
-themselves; each stands beside its equation, and tests compare it with autograd's. Letters: G groups, N
-rows (tokens), d width, h heads, c = d / h; of a bucket s sequences, t keys, r queries each.
+A *group* has parameters of its own and every n-th part of the rows. Attention's gradient is written out,
+because what autograd would keep and repeat costs more here than the products themselves; it stands beside
+its equation, and a test compares it with autograd's. Letters: G groups, N = G n rows (tokens), d width, h
+heads, c = d / h; of a bucket s sequences, t keys, r queries each.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,81 +20,6 @@ from torch.nn import functional as F
 from mmbench.nn.basic import linear
 from mmbench.nn.packing import Bucket
 from mmbench.randomness import current
-
-
-class _Product(torch.autograd.Function):
-    """y = x W_g^T + b_g for the rows of each group."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, bounds: Sequence[int]) -> Tensor:
-        y = x.new_empty(len(x), weight.shape[1])
-        for g, (i, j) in enumerate(pairwise(bounds)):
-            torch.addmm(bias[g], x[i:j], weight[g].t(), out=y[i:j])
-        ctx.bounds = bounds
-        ctx.save_for_backward(x, weight)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """dx = dy W_g, dW_g = dy^T x, db_g = the sum of dy."""
-        x, weight = ctx.saved_tensors
-        dx, d_weight, d_bias = _like(x, weight, weight[:, :, 0])
-        for g, (i, j) in enumerate(pairwise(ctx.bounds)):
-            _product_backward(x[i:j], weight[g], dy[i:j], dx[i:j], d_weight[g], d_bias[g])
-        return dx, d_weight, d_bias, None
-
-
-class _FeedForward(torch.autograd.Function):
-    """y = max(x V_g^T + a_g, 0) W_g^T + b_g for the rows of each group.
-
-    One group after the other, so that what is widest of a layer stays in a core's own cache.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, v: Tensor, a: Tensor, w: Tensor, b: Tensor, bounds: Sequence[int]
-    ) -> Tensor:
-        hidden = x.new_empty(len(x), v.shape[1])
-        y = x.new_empty(len(x), w.shape[1])
-        for g, (i, j) in enumerate(pairwise(bounds)):
-            torch.addmm(a[g], x[i:j], v[g].t(), out=hidden[i:j]).relu_()
-            torch.addmm(b[g], hidden[i:j], w[g].t(), out=y[i:j])
-        ctx.bounds = bounds
-        ctx.save_for_backward(x, v, w, hidden)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """As for a product, twice; between them a gradient passes where the hidden value is above 0."""
-        x, v, w, hidden = ctx.saved_tensors
-        dx, dv, da, dw, db = _like(x, v, v[:, :, 0], w, w[:, :, 0])
-        for g, (i, j) in enumerate(pairwise(ctx.bounds)):
-            d_hidden = torch.empty_like(hidden[i:j])
-            _product_backward(hidden[i:j], w[g], dy[i:j], d_hidden, dw[g], db[g])
-            d_hidden = torch.ops.aten.threshold_backward(d_hidden, hidden[i:j], 0)
-            _product_backward(x[i:j], v[g], d_hidden, dx[i:j], dv[g], da[g])
-        return dx, dv, da, dw, db, None
-
-
-def _like(*tensors: Tensor) -> list[Tensor]:
-    return [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
-
-
-def _product_backward(
-    x: Tensor, weight: Tensor, dy: Tensor, dx: Tensor, d_weight: Tensor, d_bias: Tensor
-) -> None:
-    """The three gradients of x W^T + b, written into dx, d_weight and d_bias."""
-    torch.mm(dy, weight, out=dx)
-    torch.mm(dy.t(), x, out=d_weight)
-    torch.sum(dy, 0, out=d_bias)
-
-
-def product(x: Tensor, weight: Tensor, bounds: Sequence[int]) -> Tensor:
-    """x W_g^T for the rows of each group: x (N, in), weight (G, out, in) to (N, out)."""
-    nothing = weight.new_zeros(weight.shape[:2])
-    return _Product.apply(x, weight, nothing, bounds)  # type: ignore[no-untyped-call]
 
 
 class GroupedNorm(nn.Module):
@@ -114,10 +38,10 @@ class GroupedNorm(nn.Module):
         shifted_bias = bias + (weight @ self.shift[..., None]).squeeze(-1)
         return weight * self.gain[:, None], shifted_bias
 
-    def forward(self, normed: Tensor, bounds: Sequence[int]) -> Tensor:
-        """Normalised rows (N, d) to (N, d)."""
-        group = group_of(bounds, normed.device)
-        return torch.addcmul(self.shift[group], normed, self.gain[group])
+    def forward(self, normed: Tensor) -> Tensor:
+        """Normalised rows (G n, d) to (G n, d)."""
+        rows = normed.view(len(self.gain), -1, normed.shape[1])
+        return torch.addcmul(self.shift[:, None], rows, self.gain[:, None]).view(normed.shape)
 
 
 class GroupedLinear(nn.Module):
@@ -129,18 +53,13 @@ class GroupedLinear(nn.Module):
         self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
 
     def forward(
-        self,
-        x: Tensor,
-        bounds: Sequence[int],
-        *,
-        norm: GroupedNorm | None = None,
-        columns: slice = slice(None),
+        self, x: Tensor, *, norm: GroupedNorm | None = None, columns: slice = slice(None)
     ) -> Tensor:
-        """x (N, in) to (N, out), or some `columns` of it; x lacks the affine part of `norm`."""
+        """x (G n, in) to (G n, out), or some `columns` of it; x lacks the affine part of `norm`."""
         weight, bias = self.weight[:, columns], self.bias[:, columns]
         if norm is not None:
             weight, bias = norm.joined(weight, bias)
-        return _Product.apply(x, weight, bias, bounds)  # type: ignore[no-untyped-call]
+        return product(x, weight, bias)
 
 
 class GroupedFeedForward(nn.Module):
@@ -152,30 +71,16 @@ class GroupedFeedForward(nn.Module):
         self.widen = GroupedLinear([linear(width_in, hidden, relu=True) for _ in range(groups)])
         self.narrow = GroupedLinear([linear(hidden, width_out) for _ in range(groups)])
 
-    def forward(
-        self, x: Tensor, bounds: Sequence[int], *, norm: GroupedNorm | None = None
-    ) -> Tensor:
-        """x (N, in) to (N, out); x lacks the affine part of `norm`."""
-        v: Tensor = self.widen.weight
-        a: Tensor = self.widen.bias
-        if norm is not None:
-            v, a = norm.joined(v, a)
-        return _FeedForward.apply(x, v, a, self.narrow.weight, self.narrow.bias, bounds)  # type: ignore[no-untyped-call]
-
-    def each(self, x: Tensor) -> Tensor:
-        """x (G, n, in), as many rows for every group, to (G, n, out)."""
-        hidden = _each(self.widen, x).relu()  # (G, n, hidden)
-        return _each(self.narrow, hidden)
+    def forward(self, x: Tensor, *, norm: GroupedNorm | None = None) -> Tensor:
+        """x (G n, in) to (G n, out); x lacks the affine part of `norm`."""
+        return self.narrow(self.widen(x, norm=norm).relu())
 
 
-def _each(layer: GroupedLinear, x: Tensor) -> Tensor:
-    return torch.baddbmm(layer.bias[:, None], x, layer.weight.transpose(1, 2))
-
-
-def group_of(bounds: Sequence[int], device: torch.device) -> Tensor:
-    """(N,) the group of each row."""
-    count = torch.tensor([j - i for i, j in pairwise(bounds)], device=device)
-    return torch.arange(len(count), device=device).repeat_interleave(count)
+def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W_g^T + b_g for the rows of each group: x (G n, in), weight (G, out, in), bias (G, out)."""
+    rows = x.view(len(weight), -1, x.shape[1])
+    made = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
+    return made.view(len(x), weight.shape[1])
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -234,7 +139,7 @@ class _Attention(torch.autograd.Function):
         )
         n = len(rows)
         width = rows.shape[1] // 3 if query is None else query.shape[1]
-        out = rows.new_empty((n if query is None else len(query)) + 1, width)
+        out = rows.new_zeros((n if query is None else len(query)) + 1, width)
         ctx.scale = math.log2(math.e) / math.sqrt(width // heads)
         padded, saved = _with_zero_row(rows), []
         for bucket in buckets:
@@ -262,8 +167,8 @@ class _Attention(torch.autograd.Function):
         dy y^T, one number for each query, is the sum of w dw over the keys.
         """
         heads, n = ctx.heads, ctx.shape[0]
-        d_rows = d_out.new_empty(n + 1, ctx.shape[1])
-        d_query = torch.empty_like(d_out) if ctx.query_is_apart else None
+        d_rows = d_out.new_zeros(n + 1, ctx.shape[1])
+        d_query = torch.zeros_like(d_out) if ctx.query_is_apart else None
         padded, saved = _with_zero_row(d_out), ctx.saved_tensors
         each = len(saved) // len(ctx.buckets)
         for number, bucket in enumerate(ctx.buckets):

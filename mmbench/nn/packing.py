@@ -2,12 +2,14 @@
 
 Half of a batch of utterances is padding, and a modality that is absent has nothing that would tell one
 sample from another. So only valid frames become *tokens*, and all samples that lack a modality share one
-sequence of it. Tokens of a modality stand together, so that its products are one slice of a matrix, and
-those of a sequence stand in order of time.
+sequence of it. Tokens of a modality stand together, so that a layer is one batched product with a matrix
+for each modality, and those of a sequence stand in order of time.
 
 Letters: M modalities, T the longest of their lengths T[m]; R runs, seeds that are trained side by side
 and share nothing but the layout (1 as a rule), B samples of each; G = M R groups, those that have
-parameters of their own, a modality's runs together; S sequences, N tokens, O observed frames.
+parameters of their own, a modality's runs together; N = G n places for tokens, n for each group, S = G s
+places for sequences; O observed frames. The largest group fills its places; what stands in places that
+are left over is never read.
 """
 
 from __future__ import annotations
@@ -40,14 +42,12 @@ class Pack:
 
     runs: int
     """R."""
+    groups: int
+    """G."""
     time: Tensor
     """(N,) the position of each token in its sequence as it was padded."""
-    tokens: tuple[int, ...]
-    """(G + 1) bounds: group g has the tokens from [g] to [g + 1]."""
-    sequences: tuple[int, ...]
-    """(G + 1) bounds of its sequences."""
-    frames: tuple[int, ...]
-    """(G + 1) bounds of its observed frames."""
+    frames: tuple[list[int], ...]
+    """By modality, how many observed frames each run has."""
     observed: tuple[Tensor, ...]
     """By modality, rows of the features as (R B T[m], D[m]) that are observed: O in all."""
     sources: Tensor
@@ -56,6 +56,8 @@ class Pack:
     """(3, O) the token, or N, after, at and before each observed frame: `sources` the other way round."""
     last: Tensor
     """(S,) the last token of each sequence."""
+    length: Tensor
+    """(S,) how many it has."""
     where: Tensor
     """(R, B, M) the sequence of each sample's modality."""
     buckets: tuple[Bucket, ...]
@@ -63,9 +65,9 @@ class Pack:
     def grid(self, length: int, modality: int) -> Tensor:
         """(R, B, length) the token of each frame of one modality; N at padding."""
         sequence = self.where[..., modality].flatten()  # (R B,)
-        first = torch.cat([self.last.new_zeros(1), self.last[:-1] + 1])[sequence]
+        first = (self.last - self.length + 1)[sequence]
         steps = torch.arange(length, device=first.device)
-        inside = steps <= (self.last[sequence] - first)[:, None]  # (R B, length), counted from 0
+        inside = steps < self.length[sequence][:, None]  # (R B, length), counted from 0
         token = (first[:, None] + steps)[inside]
         grid = self.last.new_full((len(sequence), length), len(self.time))
         grid[inside.nonzero()[:, 0], self.time[token]] = token
@@ -90,65 +92,78 @@ def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
 
     flat = used.flatten().nonzero().squeeze(1)  # (N,)
     frame = seen.flatten().nonzero().squeeze(1)  # (O,)
-    count = used.sum(3)  # (M, R, B + 1)
-    length_of = count.flatten()[present.flatten()]  # (S,)
-    last = length_of.cumsum(0) - 1  # (S,)
-    number = present.flatten().cumsum(0).view(present.shape) - 1  # (M, R, B + 1)
-    where = torch.where(present, number, number[:, :, -1:])[:, :, :-1].permute(1, 2, 0)
-    sizes = torch.stack([count.sum(2), present.sum(2), seen.sum((2, 3))]).flatten(1)  # (3, G)
-    tokens, sequences, frames = ((0, *bounds) for bounds in sizes.cumsum(1).tolist())
+    count = used.sum(3).view(modalities * runs, samples + 1)  # (G, B + 1)
+    present = present.view(count.shape)
+    sizes = torch.stack([count.sum(1), present.sum(1), seen.sum((2, 3)).flatten()])  # (3, G)
+    frames = sizes[2].view(modalities, runs).tolist()
+    most_tokens, most_sequences = sizes[:2].amax(1).tolist()
+    group = torch.arange(modalities * runs, device=device)[:, None]
+    # A token's place is its number in its group, after the places of the groups before.
+    start = count.cumsum(1) - count + group * most_tokens  # (G, B + 1)
+    sample = flat.div(longest, rounding_mode="floor")
+    before = (used.view(-1, longest).cumsum(1) - 1).flatten()[flat]  # in its own sequence
+    place = start.flatten()[sample] + before  # of each token
+    number = present.cumsum(1) - 1 + group * most_sequences  # (G, B + 1)
+    where = torch.where(present, number, number[:, -1:])[:, :-1].view(modalities, runs, samples)
+    n, s = len(count) * most_tokens, len(count) * most_sequences
+    length_of = torch.zeros(s, dtype=torch.int64, device=device)
+    last = torch.zeros_like(length_of)
+    chosen = number[present]
+    length_of[chosen] = count[present]
+    last[chosen] = (start + count - 1)[present]
+    time = torch.zeros(n, dtype=torch.int64, device=device)
+    time[place] = flat % longest
 
     rows = []
     per_modality = runs * (samples + 1) * longest
+    by_modality = torch.split(frame, [sum(own) for own in frames])
     for m, length in enumerate(lengths):
-        own = frame[frames[m * runs] : frames[(m + 1) * runs]] - m * per_modality
+        own = by_modality[m] - m * per_modality
         row = own.div(longest, rounding_mode="floor")
         run = row.div(samples + 1, rounding_mode="floor")
         rows.append(own - row * (longest - length) - run * length)
-    sources, targets = _neighbours(flat, frame, longest, used.numel())
+    sources, targets = _neighbours(flat, place, n, frame, longest, used.numel())
     return Pack(
         runs=runs,
-        time=flat % longest,
-        tokens=tokens,
-        sequences=sequences,
-        frames=frames,
+        groups=len(count),
+        time=time,
+        frames=tuple(frames),
         observed=tuple(rows),
         sources=sources,
         targets=targets,
         last=last,
-        where=where,
-        buckets=_buckets(length_of, last, sequences, runs, len(flat)),
+        length=length_of,
+        where=where.permute(1, 2, 0),
+        buckets=_buckets(length_of, last, len(count), runs, n),
     )
 
 
-def _neighbours(flat: Tensor, frame: Tensor, longest: int, places: int) -> tuple[Tensor, Tensor]:
-    """`sources` and `targets` from the places of tokens and observed frames among all frames."""
-    n, o = len(flat), len(frame)
+def _neighbours(
+    flat: Tensor, place: Tensor, n: int, frame: Tensor, longest: int, frames: int
+) -> tuple[Tensor, Tensor]:
+    """`sources` and `targets`: tokens and observed frames are `flat` and `frame` among all frames."""
+    o, device = len(frame), flat.device
     # Both lists as tables with a margin of one frame on either side of a sequence.
-    table = torch.empty(2, places // longest * (longest + 2), dtype=torch.int64, device=flat.device)
+    table = torch.empty(2, frames // longest * (longest + 2), dtype=torch.int64, device=device)
     table[0] = o
     table[1] = n
     at_token = flat + 2 * flat.div(longest, rounding_mode="floor") + 1
     at_frame = frame + 2 * frame.div(longest, rounding_mode="floor") + 1
-    table[0, at_frame] = torch.arange(o, device=flat.device)
-    table[1, at_token] = torch.arange(n, device=flat.device)
-    around = torch.tensor([[-1], [0], [1]], device=flat.device)
-    return table[0, at_token + around], table[1, at_frame - around]
+    table[0, at_frame] = torch.arange(o, device=device)
+    table[1, at_token] = place
+    around = torch.tensor([[-1], [0], [1]], device=device)
+    sources = torch.full((3, n), o, device=device)
+    sources[:, place] = table[0, at_token + around]
+    return sources, table[1, at_frame - around]
 
 
-def _buckets(
-    length: Tensor, last: Tensor, bounds: Sequence[int], runs: int, n: int
-) -> tuple[Bucket, ...]:
+def _buckets(length: Tensor, last: Tensor, groups: int, runs: int, n: int) -> tuple[Bucket, ...]:
     """Each run's sequences by length, in parts of about as many; equal parts of all runs together."""
-    groups = len(bounds) - 1
+    places = torch.arange(len(length), device=length.device).view(groups // runs, runs, -1)
     parts: list[list[Tensor]] = []  # by run
     for run in range(runs):
-        own = torch.cat(
-            [
-                torch.arange(bounds[g], bounds[g + 1], device=length.device)
-                for g in range(run, groups, runs)
-            ]
-        )
+        own = places[:, run].flatten()
+        own = own[length[own] > 0]
         parts.append(list(own[length[own].argsort(stable=True)].tensor_split(BUCKETS)))
     found = []
     for together in zip(*parts, strict=True):

@@ -48,8 +48,11 @@ class Factorisation(nn.Module):
 
     def forward(self, modality: Tensor) -> tuple[Tensor, Tensor]:
         """Z (B, M, d) to Q and U, each (B, M, k)."""
-        z = modality.transpose(0, 1)  # (M, B, d)
-        return self.sentiment.each(z).transpose(0, 1), self.specific.each(z).transpose(0, 1)
+        b, modalities, _ = modality.shape
+        z = modality.transpose(0, 1).flatten(0, 1)  # (M B, d)
+        parts = (encode(z).view(modalities, b, -1) for encode in (self.sentiment, self.specific))
+        q, u = (part.transpose(0, 1) for part in parts)
+        return q, u
 
     def translate(self, sentiment: Tensor, specific: Tensor) -> Tensor:
         """Every pair's Zbar_ab = D_r(Q_a, U_b): (B, M, k) twice to (B, M, M, d), a before b."""
@@ -61,8 +64,8 @@ class Factorisation(nn.Module):
     def reconstruct(self, translated: Tensor) -> Tensor:
         """Every pair's Qbar_ba = E^S_a(Zbar_ba): (B, M, M, d), b before a, to (B, M, M, k)."""
         b, modalities = translated.shape[:2]
-        z = translated.permute(2, 0, 1, 3).flatten(1, 2)  # (M, B M, d)
-        made = self.sentiment.each(z)  # (M, B M, k)
+        z = translated.permute(2, 0, 1, 3).flatten(0, 2)  # (M B M, d)
+        made = self.sentiment(z)  # (M B M, k)
         return made.view(modalities, b, modalities, -1).permute(1, 2, 0, 3)
 
 
