@@ -24,7 +24,7 @@ from mmbench.randomness import Random, drawing_from
 from mmbench.seeds import Alone, SideBySide
 from mmbench.streams import seed_of, stream, torch_stream
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH = 128
 
 Report = Callable[[float, str], None]
 """Takes the share that is done, 0 to 1, and a word on what is being done."""

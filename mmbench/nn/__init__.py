@@ -1,10 +1,11 @@
 """The pieces that methods share, so that two methods differ in what their papers differ in.
 
-basic.py      dropout, linear layers, positions
-encoder.py    the front end: all modalities' sequences to one vector each
-packing.py    how their sequences are laid out without padding
-grouped.py    products and attention over them
-recurrent.py  LSTM and GRU that padding does not reach
+basic.py        dropout, linear layers, positions
+encoder.py      the front end: all modalities' sequences to one vector each
+packing.py      how their sequences are laid out without padding
+grouped.py      products and attention over them
+information.py  a bound of mutual information
+recurrent.py    LSTM and GRU that padding does not reach
 """
 
 from mmbench.nn.basic import Dropout as Dropout
@@ -14,6 +15,7 @@ from mmbench.nn.basic import mlp as mlp
 from mmbench.nn.basic import positional_encoding as positional_encoding
 from mmbench.nn.encoder import FrontEnd as FrontEnd
 from mmbench.nn.grouped import GroupedFeedForward as GroupedFeedForward
+from mmbench.nn.information import mutual_information as mutual_information
 from mmbench.nn.recurrent import Recurrent as Recurrent
 from mmbench.nn.recurrent import read_last as read_last
 from mmbench.nn.recurrent import valid_first as valid_first

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import mmbench
 from mmbench.methods import Plateau
-from mmbench.nn import mlp
+from mmbench.nn import mlp, mutual_information
 from mmbench.randomness import Random
 from mmbench_methods.hrlf import losses
 from mmbench_methods.hrlf.network import Network, View, bounded_mlp, scale_widths
@@ -197,9 +197,7 @@ class HRLF(mmbench.Method):
         teacher: Lesson = batch.given
         terms = self._supervised(self.student, student, batch)
         if self.hmi:
-            terms["hmi"] = losses.mutual_information(
-                self.statistics, teacher.scales, student.scales, rng
-            )
+            terms["hmi"] = mutual_information(self.statistics, teacher.scales, student.scales, rng)
         if self.hal:
             terms["hal"] = losses.adversarial(
                 self.discriminators, teacher.scales, student.scales, saturating=self.saturating

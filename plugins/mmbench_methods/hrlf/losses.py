@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from mmbench.randomness import Random
 from mmbench_methods.hrlf.network import Factorisation, View
 
 
@@ -46,31 +45,6 @@ def factorisation(
     n = len(same)
     cross = (translation.sum() - same.sum()) / (n * n - n)
     return same.mean() + cross, reconstruction.mean()
-
-
-def mutual_information(
-    statistics: Iterable[nn.Module],
-    teacher: Sequence[Tensor],
-    student: Sequence[Tensor],
-    rng: Random,
-) -> Tensor:
-    """L_HMI = -sum_i MI(E^t_i, E^s_i), with the Jensen-Shannon bound of Deep InfoMax, eq. 4.
-
-    MI(x, y) = E_joint[-sp(-T(x, y))] + E_marginals[-sp(T(x, y))], sp = softplus. Samples of the
-    marginals pair each teacher row with another sample's student row.
-    """
-    size = len(teacher[0])
-    if size < 2:
-        return teacher[0].new_zeros(())  # nothing to pair with
-    device = teacher[0].device
-    shift = rng.randint(1, size, device=device)
-    other = (torch.arange(size, device=device) + shift) % size  # (B,), no fixed point
-    loss = teacher[0].new_zeros(())
-    for score, x, y in zip(statistics, teacher, student, strict=True):
-        pairs = torch.cat([torch.cat([x, x]), torch.cat([y, y[other]])], -1)
-        together, apart = score(pairs).chunk(2)  # each (B, 1)
-        loss = loss + softplus(-together).mean() + softplus(apart).mean()
-    return loss
 
 
 def adversarial(
