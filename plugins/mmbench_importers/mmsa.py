@@ -62,7 +62,7 @@ class MMSA(PickleImporter):
                 }
                 if m != "l":
                     stated[m] = _on_its_side(
-                        stated[m], {s: features[s][m].any(-1) for s in SPLITS}
+                        stated[m], {s: np.asarray(features[s][m].any(-1)) for s in SPLITS}
                     )
         for m in keys:
             if "l" in stated and m not in stated:

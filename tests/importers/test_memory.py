@@ -4,6 +4,7 @@ import pickle
 import struct
 import subprocess
 import sys
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ print(peak() - before)
 class Python2(pickle._Pickler):
     """Writes bytes as Python 2 did."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, content):
         self.write(b"T" + struct.pack("<i", len(content)) + content)
