@@ -23,16 +23,20 @@ from mmbench.errors import DataError
 _PLAIN = (str, bytes, bytearray, int, float, complex, type(None), np.generic, set, frozenset)
 _DTYPES = re.compile(r"[<>=|]?([biufcSU][1-9][0-9]{0,8}|O[48]?)")  # no records, no dates
 
+_LONG = 1 << 16
+"""Bytes; a longer string of Python 2 is what an array holds, and as text it would take its memory again."""
+
 
 def load(path: Path) -> Any:
     """The content of a pickle: arrays, dtypes, numbers, strings, lists, tuples, sets, dicts.
 
     An OrderedDict becomes a dict, and an array may be read-only. Keys of dicts and members of sets are
-    no tuples. Raises DataError, naming the file, for anything else and for a damaged file.
+    no tuples. What Python 2 wrote as a string is text, or bytes if it is longer than `_LONG`. Raises
+    DataError, naming the file, for anything else and for a damaged file.
     """
     try:
         with Path(path).open("rb") as file:
-            return _finish(_Unpickler(file, encoding="latin1").load(), {})
+            return _finish(_Unpickler(file).load(), {})
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
@@ -261,6 +265,9 @@ class _Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(
                 f"it names the class {f'{module}.{name}'!r}; only arrays and plain containers are read"
             ) from None
+
+    def _decode_string(self, value: bytes) -> str | bytes:
+        return value if len(value) > _LONG else value.decode("latin1")
 
 
 def _load_bytearray(unpickler: Any) -> None:

@@ -17,6 +17,7 @@ from mmbench.data import SPLITS, Data, Dataset, Notice, Samples
 from mmbench.errors import DataError
 from mmbench.importers import Importer
 from mmbench.tasks import MultiBinary, MultiClass, Regression
+from mmbench_datasets import mosi
 
 
 @pytest.fixture(autouse=True)
@@ -346,37 +347,40 @@ def test_what_breaks_the_promises_of_data_is_refused(change, told):
         datafile.check(with_samples(change))
 
 
-def test_two_processes_may_write_at_once(tmp_path):
+def test_two_processes_may_import_at_once(tmp_path):
     script = (
-        "import sys, numpy as np\n"
+        "import sys\n"
         "from pathlib import Path\n"
         "from mmbench import datafile\n"
-        "data = datafile.read(Path(sys.argv[1]))\n"
+        "from mmbench_datasets.mosi import MOSI\n"
+        "from mmbench_importers.hdf5 import HDF5\n"
         "print('ready', flush=True); input()\n"
-        "for _ in range(20): datafile.write(data, Path(sys.argv[2]))\n"
+        "for _ in range(20): datafile.store_import(MOSI(), HDF5(), [Path(sys.argv[1])])\n"
     )
-    start, target = tmp_path / "start.h5", tmp_path / "target.h5"
-    data = datafile.write(make_data(widths={"l": (50, 300)}), start)
-    writers = [
+    file, target = tmp_path / "mine.h5", datafile.path_of(mosi.MOSI())
+    widths = {"l": (50, 300), "a": (50, 5)}
+    data = datafile.write(make_data("mosi", synthetic=False, widths=widths), file)
+    importers = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(start), str(target)],
+            [sys.executable, "-c", script, str(file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         for _ in range(2)
     ]
-    for writer in writers:
-        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write("\n")
-        writer.stdin.flush()
-    for writer in writers:
-        writer.communicate()
-        assert writer.returncode == 0
-    equal(datafile.read(target), data)
-    assert names(tmp_path) == ["start.h5", "target.h5"]
+    for process in importers:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in importers:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in importers:
+        process.communicate()
+        assert process.returncode == 0
+    found = datafile.obtain(mosi.MOSI())
+    equal(dataclasses.replace(found, source=data.source), data)
+    assert names(target.parent) == [target.name]
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):

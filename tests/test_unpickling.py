@@ -149,6 +149,12 @@ def test_python_2_strings(tmp_path):
     assert found.tolist() == [0, 1, 2]
 
 
+def test_a_long_python_2_string_stays_bytes(tmp_path):
+    for size in (1 << 16, (1 << 16) + 1):
+        found = read(tmp_path, b"\x80\x02T" + struct.pack("<i", size) + b"\xe9" * size + b".")
+        assert found == ("\xe9" * size if size == 1 << 16 else b"\xe9" * size)
+
+
 class Runs:
     """Pickles itself as a call of any function."""
 

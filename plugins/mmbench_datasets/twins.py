@@ -3,7 +3,8 @@
 `_generator.py` says what the content is, and computes what can be known from it. How much each modality
 tells is set so that the best possible scores lie close to the best row of HRLF's tables 1 and 2, mostly a
 little above (`mmbench data ceiling`), but for cells of the paper that lie below the floor: nobody who may
-guess falls so low. What a model scores on a twin says nothing about the real data.
+guess falls so low. Of a score, the shares of negative, zero and positive are the real ones; how strong it
+is follows a binomial distribution, by which scores near 3 are rarer. What a model scores on a twin says nothing about the real data.
 """
 
 from __future__ import annotations

@@ -37,10 +37,11 @@ class HDF5(mmbench.Importer):
     )
 
     def recognises(self, paths: Sequence[Path]) -> bool:
-        """One HDF5 file."""
+        """One HDF5 file, unless its name says that it is a computational sequence."""
         try:
             with paths[0].open("rb") as file:
-                return len(paths) == 1 and file.read(len(SIGNATURE)) == SIGNATURE
+                here = len(paths) == 1 and file.read(len(SIGNATURE)) == SIGNATURE
+            return here and paths[0].suffix.lower() != ".csd"
         except (OSError, IndexError):
             return False
 

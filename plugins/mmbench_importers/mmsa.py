@@ -2,7 +2,8 @@
 
 A dict of splits, each a dict of `text`, `audio`, `vision` (N, T, D), `regression_labels` (N,), `id`, and
 what says how long they are: `text_bert` (N, 3, T), whose middle row is one at each token, and perhaps
-`audio_lengths` and `vision_lengths` (N,). `text` is BERT's output, 768 wide, whose padding is not zero.
+`audio_lengths` and `vision_lengths` (N,), which do not say on which side the padding is: zeros do. `text`
+is BERT's output, 768 wide, whose padding is not zero.
 The transcripts (`raw_text`) are not kept. Mao et al., M-SENA: An Integrated Platform for Multimodal
 Sentiment Analysis, ACL 2022, describes the tools that make them.
 """
@@ -59,6 +60,10 @@ class MMSA(PickleImporter):
                     s: read(reader, place(s, says), content[s][says], features[s][m])
                     for s in SPLITS
                 }
+                if m != "l":
+                    stated[m] = _on_its_side(
+                        stated[m], {s: np.asarray(features[s][m].any(-1)) for s in SPLITS}
+                    )
         for m in keys:
             if "l" in stated and m not in stated:
                 words = stated["l"]
@@ -106,6 +111,18 @@ def _lengths(reader: Reader, where: str, given: Any, x: np.ndarray) -> np.ndarra
     ):
         raise reader.fail(where, f"expected {len(x)} whole numbers, got {kind_of(given)}")
     return np.arange(x.shape[1]) < given.reshape(-1, 1)
+
+
+def _on_its_side(
+    back: Mapping[str, np.ndarray], filled: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """As many frames, bool (N, T) by split, at the end of each sample if more of what is filled lies there.
+
+    `back` has them at the start, padded at the back, where the tools of MMSA pad.
+    """
+    front = {s: valid[:, ::-1] for s, valid in back.items()}
+    lost = [sum(int((filled[s] & ~x[s]).sum()) for s in SPLITS) for x in (back, front)]
+    return dict(back) if lost[0] <= lost[1] else front
 
 
 @mmbench.hookimpl

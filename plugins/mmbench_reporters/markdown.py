@@ -42,6 +42,9 @@ def _section(section: Section) -> Iterator[str]:
     shapes = ", ".join(f"{m} {s['length']} x {s['width']}" for m, s in data["modalities"].items())
     yield f"## Data {data['sha256'][:12]}"
     yield f"{sizes} samples in train / valid / test; frames x features: {shapes}."
+    if data["source"]:
+        source = ", ".join(f"{key} {value}" for key, value in data["source"].items())
+        yield f"Made from: {_escape(source)}."
     for protocol, described in section.facts["protocols"].items():
         for metric, about in section.facts["metrics"].items():
             if about["in_tables"]:

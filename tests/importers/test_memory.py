@@ -1,8 +1,10 @@
 """plugins/mmbench_importers: how much memory an import takes at its peak, in a process of its own."""
 
 import pickle
+import struct
 import subprocess
 import sys
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,15 +29,30 @@ print(peak() - before)
 """
 
 
+class Python2(pickle._Pickler):
+    """Writes bytes as Python 2 did."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
+
+    def save_bytes(self, content):
+        self.write(b"T" + struct.pack("<i", len(content)) + content)
+        self.memoize(content)
+
+    dispatch[bytes] = save_bytes
+
+
 @pytest.mark.parametrize(
-    ("dtype", "protocol", "bound"),
+    ("dtype", "pickler", "protocol", "bound"),
     [
-        ("f4", 4, 1.8),
-        ("f8", 4, 1.8),
-        ("f4", 2, 2.5),
-    ],  # the oldest write bytes as text, and keep both
+        ("f4", pickle.Pickler, 4, 1.8),
+        ("f8", pickle.Pickler, 4, 1.8),
+        ("f4", pickle.Pickler, 2, 2.5),  # bytes as text, and both are kept
+        ("f4", Python2, 2, 1.8),
+    ],
 )
-def test_memory_is_bounded_by_the_files_size(tmp_path, monkeypatch, dtype, protocol, bound):
+def test_memory_is_bounded_by_the_files_size(
+    tmp_path, monkeypatch, dtype, pickler, protocol, bound
+):
     monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
     frame = sum(widths := (300, 74, 35)) * 50 * np.dtype(dtype).itemsize
     given = {}
@@ -49,7 +66,7 @@ def test_memory_is_bounded_by_the_files_size(tmp_path, monkeypatch, dtype, proto
         given[split]["labels"] = np.zeros((n, 1, 1))
     file = tmp_path / "big_data.pkl"
     with file.open("wb") as out:
-        pickle.dump(given, out, protocol)
+        pickler(out, protocol).dump(given)
     done = subprocess.run(
         [sys.executable, "-c", READ, str(file)], capture_output=True, text=True, check=True
     )

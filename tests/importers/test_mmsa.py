@@ -119,6 +119,24 @@ def test_where_nothing_is_said_zeros_tell(tmp_path):
     assert data.splits["train"].valid["l"][3].tolist() == [False] * 2 + [True] * 3
 
 
+@pytest.mark.parametrize("aligned", [True, False])
+def test_padding_in_front_loses_nothing(tmp_path, aligned):
+    given = content(aligned)
+    for split in given.values():
+        for key in ("text", "audio", "vision"):
+            split[key] = split[key][:, ::-1]
+        split["text_bert"] = split["text_bert"][:, :, ::-1]
+    data, notices = imported(tmp_path, given)
+    for m, key, frames in (("l", "text", WORDS), ("a", "audio", SOUNDS), ("v", "vision", SOUNDS)):
+        valid = data.splits["test"].valid[m]
+        assert (np.diff(valid.astype(int), axis=1) >= 0).all()  # padded in front
+        assert tuple(valid.sum(1)) == (WORDS if aligned else frames)
+        if m != "l":  # whose padding is not zero
+            x = data.splits["test"].features[m]
+            np.testing.assert_allclose(x, given["test"][key], rtol=1e-6)
+    assert all("frames of text" in notice for notice in notices)
+
+
 def test_aligned_audio_beyond_the_words_is_not_cut(tmp_path):
     given = content()
     for split in given.values():

@@ -393,6 +393,9 @@ def test_files_are_recognised_and_imported(folder):
     known = {name: found.cls for name, found in discover().classes["importer"].items()}
     importer = importer_for(paths, known)
     assert isinstance(importer, CSD)
+    for path in paths:
+        if path.suffix == ".csd":  # one alone is no HDF5 file of one's own
+            assert isinstance(importer_for([path], known), CSD)
     data, _ = datafile.store_import(mosi.MOSI(), importer, paths)
     assert datafile.obtain(mosi.MOSI()).sha256 == data.sha256
 

@@ -115,6 +115,14 @@ def test_formulas_hashes_and_privileges_stand_beside_the_numbers(text):
         assert said in text, said
 
 
+def test_the_file_that_was_imported_stands_beside_the_numbers(make_manifest, text):
+    manifest = make_manifest(synthetic=False)
+    manifest["data"]["source"] = {"file": "a|b.pkl", "sha256": "f" * 64, "recognised": "a release"}
+    told = Markdown().render(Leaderboard.from_manifests("small", [manifest]))
+    assert f"Made from: file a\\|b.pkl, sha256 {'f' * 64}, recognised a release." in told
+    assert "Made from" not in text
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_data_is_never_mistaken_for_real(make_manifest, synthetic):
     manifests = [make_manifest(synthetic=synthetic)]

@@ -12,8 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from mmbench import datafile
-from mmbench.data import SPLITS
+from mmbench.data import SPLITS, Data, DataSpec
+from mmbench.metrics import score
+from mmbench.oracle import ceilings
+from mmbench.registry import discover
 from mmbench.tasks import MultiBinary, Regression
+from mmbench.work import metrics_for
 from mmbench_datasets import iemocap, mosei, mosi, tiny
 from mmbench_datasets._generator import Generator, Modality, Recipe
 
@@ -257,6 +261,31 @@ def test_a_linear_probe_of_mean_features_stays_far_below_the_oracle():
     reached = f1_score(y_test, probe, average="weighted")
     ceiling = f1_score(y_test, best[test.targets[:, 0] != 0] > 0, average="weighted")
     assert 0.5 < reached < ceiling - 0.1 and ceiling > 0.8
+
+
+@pytest.mark.parametrize("cls", TWINS)
+def test_the_oracle_scores_the_ceiling_within_a_point(cls, monkeypatch):
+    """Under every inter condition, on 20,000 utterances, which are short so that it is quick."""
+    total = sum(cls.recipe.counts["test"])
+    counts = {"test": tuple(20_000 * n // total for n in cls.recipe.counts["test"])}
+    recipe = dataclasses.replace(cls.recipe, counts=counts, length=10)
+    twin = type("Large", (cls,), {"recipe": recipe})()
+    oracle, ask, kept = twin.oracle(), twin.oracle().posterior, []
+    monkeypatch.setattr(oracle, "posterior", lambda *given: kept.append(ask(*given)) or kept[-1])
+    registry, test = discover(), twin.split("test")
+    data = Data(cls.name, cls.task, {"train": test, "test": test}, True, {})
+    metrics = [
+        m
+        for m in metrics_for(registry, DataSpec(cls.name, data.modalities(), cls.task))
+        if m.name == cls.task.headline
+    ]
+    found = ceilings(oracle, data, registry.find("protocol", "inter")(), metrics)
+    assert len(found) == len(kept) == 7
+    for (condition, ceiling), posterior in zip(found.items(), kept, strict=True):
+        reached = score(cls.task, metrics, test.targets, cls.task.decide(oracle.outputs(posterior)))
+        for metric, labels in ceiling.items():
+            for label, value in labels.items():
+                assert abs(reached[metric][label] - value) < 0.01, (condition, label)
 
 
 @pytest.mark.parametrize("cls", [*TWINS, tiny.Tiny])
