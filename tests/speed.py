@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -52,8 +53,8 @@ def ours(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
     return partial(_Loop([method], [stage], split(), split(), MSM(), [seed]).epoch, 1)
 
 
-def plain(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
-    """The same with the reference; batches are drawn as the training loop draws them."""
+def plain(step: str, depth: int, seed: int = 0) -> Callable[..., None]:
+    """The same with the reference, or fewer steps; batches are drawn as the training loop draws them."""
     from tests.reference import hrlf, late_fusion
     from tests.reference.adam import Adam
 
@@ -71,8 +72,8 @@ def plain(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
             discriminate, learn = adam(model.discriminators), adam(model.student, model.statistics)
             update = partial(hrlf.student_step, model, discriminate, learn, rng=torch.Generator())
 
-    def epoch() -> None:
-        for batch in batches(step):
+    def epoch(steps: int = STEPS) -> None:
+        for batch in islice(batches(step), steps):
             update(batch=batch)
 
     return epoch
