@@ -134,6 +134,7 @@ def test_relations_are_three_in_time_and_one_of_speakers(make_data):
 
 def test_graph_network_is_messages_recurrence_matching_and_projection():
     net, x = graph(), torch.randn(4, 8, 4)
+    nn.init.normal_(net.match.weight, std=3.0)  # so that scores reach their bounds
     out = net(x, VALID)
     joined = torch.cat([x, net.messages(x, VALID)], -1)
     states = net.recurrent(joined, VALID)

@@ -155,6 +155,16 @@ def test_both_translation_losses_reach_encoder_and_decoder(make_data, mode, term
         assert all(p.grad is None for p in chain.regressor.parameters())
 
 
+def test_the_cycle_is_closed(make_data):
+    """L_c reaches the first half of the cycle, too: the source comes back from what was made of it."""
+    method, split = small(make_data)
+    batch = complete(split)
+    made = method.translate(batch)
+    cycle = method.loss(made, batch, torch.Generator())["cycle"]
+    for gradient in torch.autograd.grad(cycle, [view.there for view in made]):
+        assert gradient.any()
+
+
 def test_every_parameter_learns_from_the_whole_loss(make_data):
     method, split = small(make_data)
     batch = complete(split)
