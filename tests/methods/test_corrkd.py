@@ -332,7 +332,7 @@ def test_every_task_trains_with_any_number_of_modalities(make_data, task, modali
     logs = train(method, split, Split(data.splits["valid"]), MSM(), 0)
     assert [log.stage for log in logs] == ["teacher", "student"]
     assert all(math.isfinite(log.history[0]["valid"]) for log in logs)
-    outputs = predict(method, Split(data.splits["test"]))
+    outputs = predict(method, Split(data.splits["test"]), [None])[0]
     assert outputs.shape == (10, task.n_out) and np.isfinite(outputs).all()
     assert method.represent(split.batch(slice(0, 3))).shape == (3, 8 * len(modalities))
 

@@ -354,7 +354,7 @@ def test_every_task_trains_with_any_number_of_modalities(make_data, task, modali
     assert [log.stage for log in logs] == ["pretrain", "meta"]
     assert set(logs[1].history[0]["loss"]) == {"inner", "outer", "joint", "hidden"}
     assert all(math.isfinite(log.history[0]["valid"]) for log in logs)
-    outputs = predict(method, Split(data.splits["test"]))
+    outputs = predict(method, Split(data.splits["test"]), [None])[0]
     assert outputs.shape == (10, task.n_out) and np.isfinite(outputs).all()
     assert method.represent(split.batch(slice(0, 3))).shape == (3, 8 * len(modalities))
 
