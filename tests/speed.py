@@ -6,7 +6,7 @@ line of standard input, a number of seconds, it says how many steps a second it 
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 
@@ -45,12 +45,23 @@ class _Loop(_StageLoop):
         return [1.0] * len(self.best)
 
 
-def ours(step: str, depth: int, seed: int = 0) -> Callable[[], None]:
-    """Takes `STEPS` steps at each call: batches drawn and updates done by the training loop itself."""
+def ours(
+    step: str, depth: int, seeds: Sequence[int] = (0,), device: str = "cpu"
+) -> Callable[[], None]:
+    """Takes `STEPS` steps at each call: batches drawn and updates done by the training loop itself.
+
+    Several seeds are trained side by side.
+    """
+    methods = [made(step, depth, seed).to(device) for seed in seeds]
+    stages = [next(s for s in m.stages() if s.name in (step, "train")) for m in methods]
+    splits = Split(split().samples, device), Split(split().samples, device)
+    return partial(_Loop(methods, stages, *splits, MSM(), seeds).epoch, 1)
+
+
+def made(step: str, depth: int, seed: int = 0) -> Method:
+    """The method that a step is of."""
     torch.manual_seed(seed)
-    method: Method = (LateFusion if step == "late-fusion" else HRLF)(spec(), depth=depth)
-    stage = next(s for s in method.stages() if s.name in (step, "train"))
-    return partial(_Loop([method], [stage], split(), split(), MSM(), [seed]).epoch, 1)
+    return (LateFusion if step == "late-fusion" else HRLF)(spec(), depth=depth)
 
 
 def plain(step: str, depth: int, seed: int = 0) -> Callable[..., None]:
@@ -92,7 +103,7 @@ def batches(step: str) -> Iterator[Batch]:
 def main(depth: int, seed: int) -> None:
     """The script."""
     torch.set_num_threads(1)
-    epochs = [ours("teacher", depth, seed), ours("student", depth, seed)]
+    epochs = [ours(step, depth, [seed]) for step in ("teacher", "student")]
     for epoch in epochs:  # the first pass is slower
         epoch()
     say("ready")

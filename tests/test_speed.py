@@ -18,9 +18,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from mmbench.batching import Split
+from mmbench.evaluation import TOGETHER
 from mmbench.nn import Dropout
+from mmbench.training import predict, stacked
+from mmbench_datasets.iemocap import IEMOCAPTwin
+from mmbench_missing.intra import Intra
 from tests import speed
-from tests.speed import STEPS, ours, plain
+from tests.speed import STEPS, made, ours, plain
 
 CORES = 2
 """Of a small machine: threads that torch takes by itself, and jobs that mmbench does at a time."""
@@ -197,6 +202,63 @@ def test_five_seeds_of_hrlf(benchmark, summary, depth):
         f" plain {most:.1f} (threads {threads}), ours {ours_most:.1f}, ratio {ours_most / most:.1f}"
     )
     assert ours_most / most >= 8
+
+
+@pytest.mark.parametrize("step", ["teacher", "student"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_five_seeds_side_by_side(benchmark, summary, device, step):
+    """As one, in this process, against one after the other."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no GPU here")
+    together = ours(step, 4, range(5), device)
+    each = [ours(step, 4, [seed], device) for seed in range(5)]
+    turns = []
+
+    def done(run: Callable[[], object]) -> None:
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def in_turn() -> None:
+        turns.append(clock(lambda: done(lambda: [run() for run in each])))
+
+    in_turn()
+    benchmark.pedantic(done, (together,), setup=in_turn, rounds=ROUNDS, warmup_rounds=1)
+    taken = benchmark.stats.stats.min
+    summary.append(
+        f"Five seeds of HRLF's {step}, depth 4, on {device}: side by side {1e3 * taken / STEPS:.1f} ms"
+        f" a step, in turn {1e3 * min(turns) / STEPS:.1f}, ratio {min(turns) / taken:.2f}"
+    )
+    assert device == "cpu" or min(turns) / taken >= 4
+
+
+def test_evaluation_in_one_pass(benchmark, summary):
+    """Against bare forward passes over as many samples, all of whose batches are there already."""
+    method, samples = made("student", 4).eval(), IEMOCAPTwin().split("test")
+    conditions = Intra().conditions(list(samples.valid))[:TOGETHER]
+    masks = [
+        Intra().masks(
+            c, samples.valid, ids=samples.ids, dataset="iemocap-twin", split="test", mask_seed=0
+        )
+        for c in conditions
+    ]
+    test = Split(samples)
+    bare = []
+
+    def forward() -> None:
+        with torch.no_grad():
+            batches = [batch for batch, _ in stacked(test, masks)]
+            bare.append(clock(lambda: [method(batch) for batch in batches]))
+
+    forward()
+    benchmark.pedantic(predict, (method, test, masks), setup=forward, rounds=ROUNDS)
+    taken = benchmark.stats.stats.min
+    count = len(samples.ids) * len(masks)
+    summary.append(
+        f"Evaluation of HRLF, depth 4: {count / taken:.0f} samples a second,"
+        f" bare forward passes {count / min(bare):.0f}, ratio {min(bare) / taken:.2f}"
+    )
+    assert min(bare) / taken >= 0.8
 
 
 @pytest.mark.parametrize("layer", [Dropout(0.25), torch.nn.Dropout(0.25)], ids=["ours", "torch"])

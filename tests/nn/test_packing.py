@@ -1,0 +1,118 @@
+"""mmbench/nn/packing.py against plain loops, over masks of every kind."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mmbench.nn.packing import Pack, pack
+
+
+@st.composite
+def masks(draw):
+    """Valid and observed frames of one to three modalities of their own lengths, of one to three runs."""
+    runs, samples = draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    valid, observed = [], []
+    for _ in range(draw(st.integers(1, 3))):
+        shape = (runs, samples, draw(st.integers(1, 6)))
+        seen = draw(arrays.arrays(bool, shape))
+        # padding may be anywhere, but nothing is valid of a modality that is not seen at all
+        more = draw(arrays.arrays(bool, shape))
+        valid.append((seen | more) & seen.any(-1, keepdims=True))
+        observed.append(seen)
+    return valid, observed
+
+
+def packed(valid, observed) -> Pack:
+    return pack([torch.from_numpy(v) for v in valid], [torch.from_numpy(o) for o in observed])
+
+
+def tokens_of(laid: Pack, run: int, sample: int, m: int) -> list[int]:
+    sequence = laid.where[run, sample, m]
+    last, length = int(laid.last[sequence]), int(laid.length[sequence])
+    return list(range(last - length + 1, last + 1))
+
+
+@given(masks())
+def test_each_sequence_has_its_valid_frames_in_order_of_time(given_masks):
+    valid, observed = given_masks
+    laid = packed(valid, observed)
+    owners: dict[int, set] = {}
+    for m, mask in enumerate(valid):
+        for run, sample in np.ndindex(mask.shape[:2]):
+            times = np.flatnonzero(mask[run, sample])
+            if not len(times):
+                times = np.arange(
+                    mask.shape[2]
+                )  # absent: all frames count, and all who lack it share
+            tokens = tokens_of(laid, run, sample, m)
+            assert laid.time[tokens].tolist() == times.tolist()
+            group = m * laid.runs + run
+            assert all(token // (len(laid.time) // laid.groups) == group for token in tokens)
+            own = (m, run, sample if mask[run, sample].any() else "absent")
+            for token in tokens:
+                owners.setdefault(token, set()).add(own)
+    assert all(len(own) == 1 for own in owners.values())
+
+
+@given(masks())
+def test_neighbours_are_the_observed_frames_around_a_token_and_the_other_way_round(given_masks):
+    valid, observed = given_masks
+    laid = packed(valid, observed)
+    frames = [
+        (m, run, sample, t)
+        for m, mask in enumerate(observed)
+        for run, sample, t in zip(*np.nonzero(mask), strict=True)
+    ]
+    number = {frame: i for i, frame in enumerate(frames)}
+    rows = torch.cat(laid.observed)
+    assert len(rows) == len(frames)
+    for (m, run, sample, t), row in zip(frames, rows.tolist(), strict=True):
+        assert row == np.ravel_multi_index((run, sample, t), observed[m].shape)
+    for m, mask in enumerate(valid):
+        for run, sample in np.ndindex(mask.shape[:2]):
+            if not mask[run, sample].any():
+                continue
+            for token in tokens_of(laid, run, sample, m):
+                t = int(laid.time[token])
+                around = [number.get((m, run, sample, t + k), len(frames)) for k in (-1, 0, 1)]
+                assert laid.sources[:, token].tolist() == around
+    for k in range(3):  # frame i is source k of the token that is its target k, where there is one
+        for i, token in enumerate(laid.targets[k].tolist()):
+            assert token == len(laid.time) or laid.sources[k, token] == i
+        there = laid.sources[k] < len(frames)
+        assert (laid.targets[k][laid.sources[k][there]] == there.nonzero().squeeze(1)).all()
+
+
+@given(masks())
+def test_buckets_hold_every_sequence_once_and_a_runs_together(given_masks):
+    laid = packed(*given_masks)
+    found = []
+    for bucket in laid.buckets:
+        place = 0
+        for run, (count, longest) in enumerate(bucket.runs):
+            own = bucket.sequences[place : place + count]
+            groups = own // (len(laid.last) // laid.groups)
+            assert (groups % laid.runs == run).all()
+            assert not count or int(laid.length[own].max()) == longest
+            place += count
+        for sequence, tokens in zip(bucket.sequences.tolist(), bucket.tokens, strict=True):
+            real = tokens[tokens < len(laid.time)].tolist()
+            last, length = int(laid.last[sequence]), int(laid.length[sequence])
+            assert real == list(range(last - length + 1, last + 1))
+            found.append(sequence)
+    assert sorted(found) == (laid.length > 0).nonzero().squeeze(1).tolist()
+
+
+@given(masks())
+def test_grid_finds_each_frames_token(given_masks):
+    valid, observed = given_masks
+    laid = packed(valid, observed)
+    for m, mask in enumerate(valid):
+        grid = laid.grid(mask.shape[2], m)
+        for run, sample in np.ndindex(mask.shape[:2]):
+            expected = [len(laid.time)] * mask.shape[2]
+            for token in tokens_of(laid, run, sample, m):
+                expected[int(laid.time[token])] = token
+            assert grid[run, sample].tolist() == expected
