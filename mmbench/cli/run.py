@@ -247,12 +247,11 @@ def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:
                 str(len(own)),
                 f"{total / len(own):.1f}",
                 f"{steps / training:.1f}" if training else "-",
-                *(f"{100 * value / total:.0f} %" for value in kinds.values()),
+                ", ".join(f"{kind} {100 * value / total:.0f} %" for kind, value in kinds.items()),
             )
         )
     if rows:
-        columns = ("method", "seeds", "s per seed", "steps per s", *KINDS, "evaluation")
-        show("time spent", columns, rows)
+        show("time spent", ("method", "seeds", "s per seed", "steps per s", "spent on"), rows)
 
 
 KINDS = ("data", "forward", "backward", "validation")

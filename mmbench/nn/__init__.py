@@ -1,5 +1,6 @@
 """The pieces that methods share, so that two methods differ in what their papers differ in.
 
+attention.py    attention of several networks at once, on padded sequences; decoders
 basic.py        dropout, linear layers, positions
 encoder.py      the front end: all modalities' sequences to one vector each
 packing.py      how their sequences are laid out without padding
@@ -8,6 +9,13 @@ information.py  a bound of mutual information
 recurrent.py    LSTM and GRU that padding does not reach
 """
 
+from mmbench.nn.attention import Decoder as Decoder
+from mmbench.nn.attention import Encoder as Encoder
+from mmbench.nn.attention import Linears as Linears
+from mmbench.nn.attention import attended as attended
+from mmbench.nn.attention import by_length as by_length
+from mmbench.nn.attention import pick as pick
+from mmbench.nn.attention import stack_padded as stack_padded
 from mmbench.nn.basic import Dropout as Dropout
 from mmbench.nn.basic import last_valid as last_valid
 from mmbench.nn.basic import linear as linear
