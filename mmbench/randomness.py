@@ -43,13 +43,13 @@ class Random:
 
     def mask(self, size: Sequence[int], p: float, device: torch.device | str = "cpu") -> Tensor:
         """What dropout multiplies by: 0 with probability p, else 1 / (1 - p)."""
-        return self._draw(lambda g: _mask(size, p, g, device))
+        return self._draw(lambda g: keep(_bytes(size, g, device), p))
 
-    def masks(
-        self, sizes: Sequence[Sequence[int]], p: float, device: torch.device | str = "cpu"
+    def noise(
+        self, sizes: Sequence[Sequence[int]], device: torch.device | str = "cpu"
     ) -> list[Tensor]:
-        """For each seed, a mask of a size of its own: for code that handles all seeds at once itself."""
-        return [_mask(size, p, g, device) for size, g in zip(sizes, self.generators, strict=True)]
+        """For each seed, random bytes of a size of its own: for code that handles all seeds at once itself."""
+        return [_bytes(size, g, device) for size, g in zip(sizes, self.generators, strict=True)]
 
     def _draw(self, draw: Callable[[torch.Generator | None], Tensor]) -> Tensor:
         if self.anchor is None:
@@ -76,19 +76,28 @@ class _ForEachSeed(torch.autograd.Function):
         return torch.stack([draw(g) for g in generators]), 0
 
 
-def _mask(
-    size: Sequence[int], p: float, generator: torch.Generator | None, device: torch.device | str
+def _bytes(
+    size: Sequence[int], generator: torch.Generator | None, device: torch.device | str
 ) -> Tensor:
-    """A random byte for each element, eight from one draw: many times as fast on a CPU as torch's dropout.
+    """Uniform uint8, eight from one draw: on a CPU many times as fast as torch's dropout.
 
-    Its random numbers cost more than the products beside them. The probability is rounded to a 256th.
+    Its random numbers cost more than the products beside them.
     """
-    dropped = round(256 * p)  # of 256 values of a byte
-    scale = 256 / (256 - dropped)
     count = torch.Size(size).numel()
     words = torch.empty(-(-count // 8), dtype=torch.int64, device=device)
     words.random_(-(2**63), None, generator=generator)
-    noise = words.view(torch.uint8)[:count].view(*size)
+    return words.view(torch.uint8)[:count].view(*size)
+
+
+def dropped_below(p: float) -> int:
+    """Bytes below this are dropped: of 256 values a share of p, rounded."""
+    return round(256 * p)
+
+
+def keep(noise: Tensor, p: float) -> Tensor:
+    """What dropout multiplies by, float32, a byte of noise for each element."""
+    dropped = dropped_below(p)
+    scale = 256 / (256 - dropped)
     # a byte of `dropped` or more is at least 1 after the subtraction; comparing costs more than this
     return noise.float().sub_(dropped - 1).mul_(scale).clamp_(0, scale)
 

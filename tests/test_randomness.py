@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import vmap
 
-from mmbench.randomness import Random, current, drawing_from
+from mmbench.randomness import Random, current, drawing_from, keep
 
 
 def generators(*seeds):
@@ -33,13 +33,11 @@ def test_side_by_side_each_seed_draws_what_it_draws_alone(draw):
         assert torch.equal(first[i], draw(alone)) and torch.equal(second[i], draw(alone))
 
 
-def test_masks_of_each_seed_are_its_own_whatever_the_others_sizes():
-    found = Random(generators(1, 2)).masks([(3, 4), (5,)], 0.25)
-    alone = [
-        Random([g]).mask(size, 0.25)
-        for g, size in zip(generators(1, 2), [(3, 4), (5,)], strict=True)
-    ]
-    assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
+def test_noise_of_each_seed_is_its_own_whatever_the_others_sizes():
+    sizes = [(3, 4), (5,)]
+    found = Random(generators(1, 2)).noise(sizes)
+    for noise, size, generator in zip(found, sizes, generators(1, 2), strict=True):
+        assert torch.equal(keep(noise, 0.25), Random([generator]).mask(size, 0.25))
 
 
 def test_a_mask_is_zero_with_its_probability_and_keeps_the_mean():

@@ -6,6 +6,7 @@ encoder.py      the front end: all modalities' sequences to one vector each
 packing.py      how their sequences are laid out without padding
 grouped.py      products and attention over them
 information.py  a bound of mutual information
+kernels.py      attention's inner loops on a CPU
 recurrent.py    LSTM and GRU that padding does not reach
 """
 

@@ -24,7 +24,7 @@ from mmbench.nn.grouped import (
     shifted,
 )
 from mmbench.nn.packing import Pack, pack
-from mmbench.randomness import current
+from mmbench.randomness import current, keep
 
 
 class Embedding(nn.Module):
@@ -57,7 +57,7 @@ class Embedding(nn.Module):
             frames = x.flatten(0, 2).index_select(0, laid.observed[m])  # (O[m], D[m])
             if self.training and p:
                 shapes = [(size, x.shape[3]) for size in sizes]
-                frames = frames * torch.cat(current().masks(shapes, p, x.device))
+                frames = frames * keep(torch.cat(current().noise(shapes, x.device)), p)
             for own, tap in zip(torch.split(frames, sizes), taps, strict=True):  # of each run
                 parts.append(own @ tap.flatten(0, 1).t())  # (O[m], 3 d)
         taken = torch.cat(parts).view(-1, *self.taps[0].shape[1:3])  # (O, 3, d)

@@ -1,8 +1,7 @@
 """Products and attention over packed tokens.
 
-A *group* has parameters of its own and every n-th part of the rows. Attention's gradient is written out,
-because what autograd would keep and repeat costs more here than the products themselves; it stands beside
-its equation, and a test compares it with autograd's. Letters: G groups, N = G n rows (tokens), d width, h
+A *group* has parameters of its own and an equal part of the rows. Attention's gradient is written out: on
+a CPU both are compiled loops (kernels.py), elsewhere the same equations in torch. Letters: G groups, N = G n rows (tokens), d width, h
 heads, c = d / h; of a bucket s sequences, t keys, r queries each.
 """
 
@@ -12,14 +11,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from mmbench.nn import kernels
 from mmbench.nn.basic import linear
 from mmbench.nn.packing import Bucket
-from mmbench.randomness import current
+from mmbench.randomness import current, dropped_below, keep
 
 
 class GroupedNorm(nn.Module):
@@ -117,9 +118,7 @@ def shifted(x: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
 class _Attention(torch.autograd.Function):
     """y = (m w) v with w = softmax(q k^T / sqrt(c)) for each sequence and head, m the dropout mask.
 
-    Sequences and heads come last, X of them, so that each of these products of 4 or 5 columns is a few
-    passes over long rows; thousands of matrices this small, one by one, take several times as long. The
-    softmax is of powers of 2, which cost a fifth of powers of e.
+    The softmax is of powers of 2, to save the factor that powers of e need.
     """
 
     @staticmethod
@@ -131,63 +130,89 @@ class _Attention(torch.autograd.Function):
         buckets: Sequence[Bucket],
         p: float,
     ) -> Tensor:
-        ctx.query_is_apart, ctx.heads, ctx.buckets, ctx.shape = (
-            query is not None,
-            heads,
-            buckets,
-            rows.shape,
-        )
         n = len(rows)
         width = rows.shape[1] // 3 if query is None else query.shape[1]
         out = rows.new_zeros((n if query is None else len(query)) + 1, width)
         ctx.scale = math.log2(math.e) / math.sqrt(width // heads)
+        ctx.heads, ctx.buckets, ctx.p = heads, buckets, p
+        ctx.shape, ctx.query_is_apart = rows.shape, query is not None
         padded, saved = _with_zero_row(rows), []
         for bucket in buckets:
             *q, k, v = _last(padded, bucket.tokens, heads, 3 if query is None else 2)  # (c, t, X)
             at = bucket.tokens if query is None else bucket.sequences[:, None]
             q = (q[0] if query is None else _last(query, at, heads, 1)[0]) * ctx.scale  # (c, r, X)
-            w = _times(q, k)  # (r, t, X)
             padding = (bucket.tokens == n).t().repeat_interleave(heads, 1)  # (t, X)
-            w += torch.zeros_like(w[0]).masked_fill_(padding, -torch.inf)
-            w -= w.amax(1, keepdim=True)
-            w.exp2_()
-            w /= w.sum(1, keepdim=True)
-            m = [_keep(w, bucket, heads, r_is_one=query is not None, p=p)] if p else []
-            y = _mixed(w * m[0] if m else w, v, 1)  # (c, r, X)
+            bias = torch.zeros_like(k[0]).masked_fill_(padding, -torch.inf)
+            noise = _noise(bucket, heads, r_is_one=query is not None) if p else None
+            y, w = _attend(q, k, v, bias, noise, p)  # (c, r, X), (r, t, X)
             out.index_copy_(0, at.flatten(), _first(y, heads))
-            saved += [q, k, v, w, y, *m]
+            saved += [q, k, v, w, noise]
         ctx.save_for_backward(*saved)
         return out[:-1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        """dv = (m w)^T dy; dw = m (dy v^T); ds = w (dw - dy y^T); dq = ds k; dk = ds^T q.
-
-        dy y^T, one number for each query, is the sum of w dw over the keys.
-        """
         heads, n = ctx.heads, ctx.shape[0]
         d_rows = d_out.new_zeros(n + 1, ctx.shape[1])
         d_query = torch.zeros_like(d_out) if ctx.query_is_apart else None
         padded, saved = _with_zero_row(d_out), ctx.saved_tensors
-        each = len(saved) // len(ctx.buckets)
         for number, bucket in enumerate(ctx.buckets):
-            q, k, v, w, y, *m = saved[number * each : (number + 1) * each]
+            q, k, v, w, noise = saved[5 * number : 5 * number + 5]
             at = bucket.sequences[:, None] if ctx.query_is_apart else bucket.tokens
             dy = _last(padded, at, heads, 1)[0]  # (c, r, X)
-            d_s = _times(dy, v)  # (r, t, X)
-            if m:
-                d_s *= m[0]
-            d_s -= (dy * y).sum(0)[:, None]
-            d_s *= w
-            dv = _mixed(w * m[0] if m else w, dy[:, :, None], 0)  # (c, t, X)
-            dq = _mixed(d_s, k, 1) * (ctx.scale * math.log(2))  # (c, r, X)
-            dk = _mixed(d_s, q[:, :, None], 0) * math.log(2)  # (c, t, X)
+            dq, dk, dv = _attend_backward(dy, q, k, v, w, noise, ctx.p)
+            dq *= ctx.scale * math.log(2)
+            dk *= math.log(2)
             parts = [dk, dv] if ctx.query_is_apart else [dq, dk, dv]
             d_rows.index_copy_(0, bucket.tokens.flatten(), _first(torch.cat(parts), heads))
             if d_query is not None:
                 d_query.index_copy_(0, at.flatten(), _first(dq, heads))
         return d_query, d_rows[:-1], None, None, None
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, noise: Tensor | None, p: float
+) -> tuple[Tensor, Tensor]:
+    """y = (m w) v and w = softmax2(q k^T + bias): q (c, r, X), k and v (c, t, X), bias (t, X)."""
+    if q.device.type == "cpu" and q.dtype == torch.float32:
+        y, w = torch.empty_like(q), q.new_empty(q.shape[1], *bias.shape)
+        dropped, random = _dropped(noise, p)
+        kernels.attend(*_arrays(q, k, v, bias), random, dropped, *_arrays(w, y))
+        return y, w
+    w = _times(q, k) + bias  # (r, t, X)
+    w = (w - w.amax(1, keepdim=True)).exp2()
+    w = w / w.sum(1, keepdim=True)
+    return _mixed(w if noise is None else w * keep(noise, p).to(w.dtype), v, 1), w
+
+
+def _attend_backward(
+    dy: Tensor, q: Tensor, k: Tensor, v: Tensor, w: Tensor, noise: Tensor | None, p: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dv = (m w)^T dy; dw = m (dy v^T); ds = w (dw - sum of w dw); dq = ds k; dk = ds^T q."""
+    if q.device.type == "cpu" and q.dtype == torch.float32:
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        dropped, random = _dropped(noise, p)
+        kernels.attend_backward(*_arrays(dy, q, k, v, w), random, dropped, *_arrays(dq, dk, dv))
+        return dq, dk, dv
+    d_w, kept = _times(dy, v), w
+    if noise is not None:
+        mask = keep(noise, p).to(w.dtype)
+        d_w, kept = d_w * mask, w * mask
+    d_s = w * (d_w - (w * d_w).sum(1, keepdim=True))
+    dv = _mixed(kept, dy[:, :, None], 0)  # (c, t, X)
+    return _mixed(d_s, k, 1), _mixed(d_s, q[:, :, None], 0), dv
+
+
+def _dropped(noise: Tensor | None, p: float) -> tuple[int, np.ndarray]:
+    """Below what a byte drops, and the bytes; 0 and none without dropout."""
+    if noise is None:
+        return 0, np.empty((0, 0, 0), np.uint8)
+    return dropped_below(p), noise.numpy()
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.numpy() for tensor in tensors]
 
 
 def attention(
@@ -201,18 +226,19 @@ def attention(
     return _Attention.apply(query, rows, heads, buckets, dropout)  # type: ignore[no-untyped-call]
 
 
-def _keep(w: Tensor, bucket: Bucket, heads: int, *, r_is_one: bool, p: float) -> Tensor:
-    """The dropout mask of weights (r, t, X), drawn by each run as if it were alone."""
+def _noise(bucket: Bucket, heads: int, *, r_is_one: bool) -> Tensor:
+    """Random bytes (r, t, X) for dropout, drawn by each run as if it were alone."""
     sizes = [(1 if r_is_one else t, t, s * heads) for s, t in bucket.runs]
-    masks = current().masks(sizes, p, w.device)
-    if len(masks) == 1:
-        return masks[0]
-    mask = torch.zeros_like(w)
+    noise = current().noise(sizes, bucket.tokens.device)
+    if len(noise) == 1:
+        return noise[0]
+    s, t = bucket.tokens.shape
+    whole = noise[0].new_zeros(1 if r_is_one else t, t, s * heads)
     start = 0
-    for part, (r, t, x) in zip(masks, sizes, strict=True):
-        mask[:r, :t, start : start + x] = part
+    for part, (r, own, x) in zip(noise, sizes, strict=True):
+        whole[:r, :own, start : start + x] = part
         start += x
-    return mask
+    return whole
 
 
 def _with_zero_row(x: Tensor) -> Tensor:
@@ -236,16 +262,10 @@ def _times(a: Tensor, b: Tensor) -> Tensor:
     """a b^T over the columns: (c, r, X) and (c, t, X) to (r, t, X)."""
     product = a[0][:, None] * b[0]
     for i in range(1, len(a)):
-        product.addcmul_(a[i][:, None], b[i])
+        product = torch.addcmul(product, a[i][:, None], b[i])
     return product
 
 
 def _mixed(weights: Tensor, values: Tensor, axis: int) -> Tensor:
     """weights (r, t, X) times values (c, 1 or r, t or 1, X), summed over an axis, for each column."""
-    product = torch.empty_like(
-        weights
-    )  # one for all columns: fresh memory costs more than the product
-    mixed = weights.new_empty(len(values), weights.shape[1 - axis], weights.shape[2])
-    for column, out in zip(values, mixed, strict=True):
-        torch.sum(torch.mul(weights, column, out=product), axis, out=out)
-    return mixed
+    return torch.stack([(weights * column).sum(axis) for column in values])
