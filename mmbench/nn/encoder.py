@@ -108,6 +108,7 @@ class FrontEnd(nn.Module):
         heads, groups = spec.schedule.heads, len(spec.modalities)
         if width % heads:
             raise ValueError(f"an embedding of {width} cannot be split among {heads} heads")
+        self.drops = spec.schedule.attention_dropout > 0
         self.embedding = Embedding(spec, width)
         self.layers = nn.ModuleList(
             TransformerLayer(groups, width, heads, spec.schedule.attention_dropout)
@@ -137,7 +138,7 @@ class FrontEnd(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Of features, valid, observed (R, B, T[m], ...): (R, B, M, d), or by modality (R, B, T[m], d)."""
         features, valid, observed = inputs
-        laid = pack(valid, observed)
+        laid = pack(valid, observed, shared=not (self.training and self.drops))
         x = self.embedding(features, laid)  # (N, d)
         for layer in self.layers[:-1]:
             x = layer(x, laid)

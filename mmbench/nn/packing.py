@@ -1,8 +1,8 @@
 """Sequences of several modalities laid end to end, without their padding.
 
 Half of a batch of utterances is padding, and a modality that is absent has nothing that would tell one
-sample from another. So only valid frames become *tokens*, and all samples that lack a modality share one
-sequence of it. Tokens of a modality stand together, so that a layer is one batched product with a matrix
+sample from another. So only valid frames become *tokens*, and all samples that lack a modality can share
+one sequence of it. Tokens of a modality stand together, so that a layer is one batched product with a matrix
 for each modality, and those of a sequence stand in order of time.
 
 Letters: M modalities, T the longest of their lengths T[m]; R runs, seeds that are trained side by side
@@ -74,16 +74,21 @@ class Pack:
         return grid.view(self.runs, -1, length)
 
 
-def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
-    """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m])."""
+def pack(valid: Sequence[Tensor], observed: Sequence[Tensor], *, shared: bool = True) -> Pack:
+    """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m]).
+
+    Of a modality that is absent all frames count. Those who lack it share one sequence, or have one each:
+    with dropout two samples are no longer the same.
+    """
     modalities, (runs, samples, _) = len(valid), valid[0].shape
     lengths = [mask.shape[2] for mask in valid]
     longest, device = max(lengths), valid[0].device
-    # One row more than samples: the sequence of a modality that is absent, of which all frames count.
+    # One row more than samples: the sequence that is shared.
     used = torch.zeros(modalities, runs, samples + 1, longest, dtype=torch.bool, device=device)
     seen = torch.zeros_like(used)
     for m, length in enumerate(lengths):
-        used[m, :, :-1, :length] = valid[m]
+        own = valid[m] if shared else valid[m] | ~valid[m].any(2, keepdim=True)
+        used[m, :, :-1, :length] = own
         used[m, :, -1, :length] = True
         seen[m, :, :-1, :length] = observed[m]
     present = used.any(3)  # (M, R, B + 1)

@@ -26,10 +26,12 @@ def test_positional_encoding_is_the_papers():
             assert table[t, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
 
 
-def front_end(lengths: dict[str, int], depth: int, heads: int = 2, width: int = 8) -> FrontEnd:
+def front_end(
+    lengths: dict[str, int], depth: int, heads: int = 2, width: int = 8, dropout: float = 0.0
+) -> FrontEnd:
     """One whose parameters, norms' too, are not trivial."""
     shapes = {m: ModalitySpec(length, 5 + i) for i, (m, length) in enumerate(lengths.items())}
-    schedule = Schedule(heads=heads, attention_dropout=0.0)
+    schedule = Schedule(heads=heads, attention_dropout=dropout)
     front = FrontEnd(DataSpec("x", shapes, Regression(-3, 3), schedule), width, depth)
     for parameter in front.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -149,6 +151,17 @@ def test_absent_sequence_is_encoded_finitely_and_always_alike():
     out = front(conceal({"l": torch.randn(4, 6, 5)}, {"l": ~nothing}, {"l": nothing}))
     assert out.isfinite().all()
     assert (out == out[0]).all()
+
+
+def test_with_dropout_those_who_lack_a_modality_are_no_longer_alike():
+    """Noise that they shared would be seen by a loss as a bias of the whole batch."""
+    front = front_end({"l": 6}, depth=2, dropout=0.5)
+    nothing = torch.zeros(4, 6, dtype=torch.bool)
+    batch = conceal({"l": torch.randn(4, 6, 5)}, {"l": ~nothing}, {"l": nothing})
+    out = front.train()(batch)
+    assert len(out.flatten(1).unique(dim=0)) == 4
+    out = front.eval()(batch)
+    assert len(out.flatten(1).unique(dim=0)) == 1
 
 
 def test_padding_never_matters():

@@ -24,8 +24,9 @@ def masks(draw):
     return valid, observed
 
 
-def packed(valid, observed) -> Pack:
-    return pack([torch.from_numpy(v) for v in valid], [torch.from_numpy(o) for o in observed])
+def packed(valid, observed, **options) -> Pack:
+    parts = ([torch.from_numpy(mask) for mask in masks] for masks in (valid, observed))
+    return pack(*parts, **options)
 
 
 def tokens_of(laid: Pack, run: int, sample: int, m: int) -> list[int]:
@@ -34,10 +35,10 @@ def tokens_of(laid: Pack, run: int, sample: int, m: int) -> list[int]:
     return list(range(last - length + 1, last + 1))
 
 
-@given(masks())
-def test_each_sequence_has_its_valid_frames_in_order_of_time(given_masks):
+@given(masks(), st.booleans())
+def test_each_sequence_has_its_valid_frames_in_order_of_time(given_masks, shared):
     valid, observed = given_masks
-    laid = packed(valid, observed)
+    laid = packed(valid, observed, shared=shared)
     owners: dict[int, set] = {}
     for m, mask in enumerate(valid):
         for run, sample in np.ndindex(mask.shape[:2]):
@@ -50,7 +51,7 @@ def test_each_sequence_has_its_valid_frames_in_order_of_time(given_masks):
             assert laid.time[tokens].tolist() == times.tolist()
             group = m * laid.runs + run
             assert all(token // (len(laid.time) // laid.groups) == group for token in tokens)
-            own = (m, run, sample if mask[run, sample].any() else "absent")
+            own = (m, run, sample if mask[run, sample].any() or not shared else "absent")
             for token in tokens:
                 owners.setdefault(token, set()).add(own)
     assert all(len(own) == 1 for own in owners.values())
