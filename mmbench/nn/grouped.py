@@ -1,8 +1,8 @@
 """Products and attention over packed tokens.
 
 A *group* has parameters of its own and an equal part of the rows. Attention's gradient is written out: on
-a CPU both are compiled loops (kernels.py), elsewhere the same equations in torch. Letters: G groups, N = G n rows (tokens), d width, h
-heads, c = d / h; of a bucket s sequences, t keys, r queries each.
+a CPU both are compiled loops (kernels.py), elsewhere the same equations in torch. Letters: G groups, N =
+G n rows (tokens), d width, h heads, c = d / h; of a bucket s sequences, t keys, r queries each.
 """
 
 from __future__ import annotations
