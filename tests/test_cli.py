@@ -159,3 +159,15 @@ def test_a_damaged_result_is_named_not_passed_over(mmbench, tmp_path):
         _, _, err = mmbench(*words)
         assert str(damaged.relative_to(tmp_path)) in err and "left out" in err
         assert "warning" in err
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_anything_is_done(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    words = ["run", "--method", "constant", "--dataset", "tiny", "--store", str(tmp_path / "runs")]
+    for option, what in (("--leaderboards", "tables"), ("--profile", "traces")):
+        rest = {"--leaderboards": str(tmp_path / "boards"), option: str(tmp_path / "file")}
+        with pytest.raises(SystemExit) as ended:
+            main([*words, *(word for pair in rest.items() for word in pair)])
+        said = " ".join(capsys.readouterr().err.split())
+        assert ended.value.code == 2 and f"cannot write {what} to" in said
+        assert f"choose another {option}" in said

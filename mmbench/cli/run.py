@@ -98,7 +98,9 @@ def run(
     results = Store(Path(store))
     results.check_writable()
     warn_damaged(results)
-    check_folder(Path(leaderboards))
+    check_folder(Path(leaderboards), "tables", "--leaderboards")
+    if profile:
+        check_folder(Path(profile), "traces", "--profile")
     chosen = {kind: _chosen(registry, kind, text) for kind, text in wanted.items()}
     if methods == "all" or datasets == "all":
         console().print(f"{len(chosen['method'])} methods on {len(chosen['dataset'])} data sets")
@@ -157,8 +159,8 @@ def _chosen(registry: Registry, kind: str, text: str) -> list[str]:
     return sorted(name for name in known if name not in twins)
 
 
-def check_folder(folder: Path) -> None:
-    """UsageError if tables could not be written there, before hours are spent on them."""
+def check_folder(folder: Path, what: str, option: str) -> None:
+    """UsageError if `what` could not be written there, before hours are spent on it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".mmbench-probe"
@@ -166,7 +168,7 @@ def check_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UsageError(
-            f"cannot write tables to {folder}: {error.strerror}; choose another --leaderboards"
+            f"cannot write {what} to {folder}: {error.strerror}; choose another {option}"
         ) from error
 
 
