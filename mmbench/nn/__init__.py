@@ -13,11 +13,11 @@ recurrent.py    LSTM and GRU that padding does not reach
 from mmbench.nn.attention import Decoder as Decoder
 from mmbench.nn.attention import Encoder as Encoder
 from mmbench.nn.attention import Linears as Linears
-from mmbench.nn.attention import attended as attended
 from mmbench.nn.attention import by_length as by_length
 from mmbench.nn.attention import pick as pick
 from mmbench.nn.attention import stack_padded as stack_padded
 from mmbench.nn.basic import Dropout as Dropout
+from mmbench.nn.basic import attended as attended
 from mmbench.nn.basic import last_valid as last_valid
 from mmbench.nn.basic import linear as linear
 from mmbench.nn.basic import mlp as mlp

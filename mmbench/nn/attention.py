@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmbench.nn.basic import Dropout, last_valid
+from mmbench.nn.basic import Dropout, attended, last_valid
 
 ROWS = 32
 """Samples that `by_length` works on at a time: their attention weights fit a processor's cache."""
@@ -184,11 +184,6 @@ class Decoder(nn.Module):
         for layer in self.layers:
             x = layer(x, bias, memory, memory_bias)
         return self.norm(x)
-
-
-def attended(valid: Tensor) -> Tensor:
-    """The frames (..., T) to attend to: the valid ones, or all where none is, not to divide by 0."""
-    return valid | ~valid.any(-1, keepdim=True)
 
 
 def attention_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:

@@ -38,6 +38,15 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def attended(valid: Tensor) -> Tensor:
+    """The frames (..., T) to attend to: the valid ones, or the first alone where none is.
+
+    There is always something to attend to, then, and a row of empty frames tells no more than one.
+    """
+    first = torch.arange(valid.shape[-1], device=valid.device) == 0
+    return valid | (first & ~valid.any(-1, keepdim=True))
+
+
 def last_valid(valid: Tensor) -> Tensor:
     """The position (B,) of the last True of each row (B, T); T-1 for a row without one."""
     steps = torch.arange(valid.shape[1], device=valid.device)

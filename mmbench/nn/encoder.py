@@ -99,7 +99,7 @@ class TransformerLayer(nn.Module):
 class FrontEnd(nn.Module):
     """Each modality's sequence to one vector by an encoder of its own, all of them side by side.
 
-    Padding is not attended to; hidden frames, zeros, are. Of a modality that is absent every frame is.
+    Padding is not attended to; hidden frames, zeros, are. A modality that is absent is one empty frame.
     Heads and dropouts are the data set's.
     """
 
@@ -108,7 +108,6 @@ class FrontEnd(nn.Module):
         heads, groups = spec.schedule.heads, len(spec.modalities)
         if width % heads:
             raise ValueError(f"an embedding of {width} cannot be split among {heads} heads")
-        self.drops = spec.schedule.attention_dropout > 0
         self.embedding = Embedding(spec, width)
         self.layers = nn.ModuleList(
             TransformerLayer(groups, width, heads, spec.schedule.attention_dropout)
@@ -138,14 +137,14 @@ class FrontEnd(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Of features, valid, observed (R, B, T[m], ...): (R, B, M, d), or by modality (R, B, T[m], d)."""
         features, valid, observed = inputs
-        laid = pack(valid, observed, shared=not (self.training and self.drops))
+        laid = pack(valid, observed)
         x = self.embedding(features, laid)  # (N, d)
         for layer in self.layers[:-1]:
             x = layer(x, laid)
         x = normalise(self.layers[-1](x, laid, only_last=only_last))
-        if only_last:
-            return (self.norm(x)[laid.where],)
         x = self.norm(x)
+        if only_last:
+            return (x.view(-1, laid.runs, laid.samples, x.shape[1]).permute(1, 2, 0, 3),)
         x = torch.cat([x, x.new_zeros(1, x.shape[1])])  # (N + 1, d)
         return tuple(x[laid.grid(mask.shape[2], m)] for m, mask in enumerate(valid))
 

@@ -1,15 +1,14 @@
 """Sequences of several modalities laid end to end, without their padding.
 
-Half of a batch of utterances is padding, and a modality that is absent has nothing that would tell one
-sample from another. So only valid frames become *tokens*, and all samples that lack a modality can share
-one sequence of it. Tokens of a modality stand together, so that a layer is one batched product with a matrix
-for each modality, and those of a sequence stand in order of time.
+Half of a batch of utterances is padding, so only valid frames become *tokens*; a modality that is absent
+is one empty frame. Tokens of a modality stand together, so that a layer is one batched product with a
+matrix for each modality, and those of a sequence stand in order of time.
 
 Letters: M modalities, T the longest of their lengths T[m]; R runs, seeds that are trained side by side
 and share nothing but the layout (1 as a rule), B samples of each; G = M R groups, those that have
-parameters of their own, a modality's runs together; N = G n places for tokens, n for each group, S = G s
-places for sequences; O observed frames. The largest group fills its places; what stands in places that
-are left over is never read.
+parameters of their own, a modality's runs together; N = G n places for tokens, n for each group, S = G B
+sequences; O observed frames. The largest group fills its places; what stands in places that are left over
+is never read.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmbench.nn.basic import attended
 
 BUCKETS = 3
 """Parts, by length, of a run's sequences, each of which attention pads to its longest."""
@@ -42,6 +43,8 @@ class Pack:
 
     runs: int
     """R."""
+    samples: int
+    """B."""
     groups: int
     """G."""
     time: Tensor
@@ -58,78 +61,64 @@ class Pack:
     """(S,) the last token of each sequence."""
     length: Tensor
     """(S,) how many it has."""
-    where: Tensor
-    """(R, B, M) the sequence of each sample's modality."""
     buckets: tuple[Bucket, ...]
 
     def grid(self, length: int, modality: int) -> Tensor:
         """(R, B, length) the token of each frame of one modality; N at padding."""
-        sequence = self.where[..., modality].flatten()  # (R B,)
-        first = (self.last - self.length + 1)[sequence]
-        steps = torch.arange(length, device=first.device)
-        inside = steps < self.length[sequence][:, None]  # (R B, length), counted from 0
-        token = (first[:, None] + steps)[inside]
-        grid = self.last.new_full((len(sequence), length), len(self.time))
+        each = self.runs * self.samples
+        own = slice(modality * each, (modality + 1) * each)
+        last, count = self.last[own], self.length[own]  # (R B,)
+        steps = torch.arange(length, device=last.device)
+        inside = steps < count[:, None]  # (R B, length), counted from 0
+        token = ((last - count + 1)[:, None] + steps)[inside]
+        grid = last.new_full((each, length), len(self.time))
         grid[inside.nonzero()[:, 0], self.time[token]] = token
         return grid.view(self.runs, -1, length)
 
 
-def pack(valid: Sequence[Tensor], observed: Sequence[Tensor], *, shared: bool = True) -> Pack:
+def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
     """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m]).
 
-    Of a modality that is absent all frames count. Those who lack it share one sequence, or have one each:
-    with dropout two samples are no longer the same.
+    Tokens are what is `attended` to: of a modality that is absent the first frame.
     """
     modalities, (runs, samples, _) = len(valid), valid[0].shape
     lengths = [mask.shape[2] for mask in valid]
     longest, device = max(lengths), valid[0].device
-    # One row more than samples: the sequence that is shared.
-    used = torch.zeros(modalities, runs, samples + 1, longest, dtype=torch.bool, device=device)
+    used = torch.zeros(modalities, runs, samples, longest, dtype=torch.bool, device=device)
     seen = torch.zeros_like(used)
     for m, length in enumerate(lengths):
-        own = valid[m] if shared else valid[m] | ~valid[m].any(2, keepdim=True)
-        used[m, :, :-1, :length] = own
-        used[m, :, -1, :length] = True
-        seen[m, :, :-1, :length] = observed[m]
-    present = used.any(3)  # (M, R, B + 1)
-    present[:, :, -1] = ~present[:, :, :-1].all(2)  # where somebody lacks it
-    used[:, :, -1] &= present[:, :, -1:]
+        used[m, :, :, :length] = valid[m]
+        seen[m, :, :, :length] = observed[m]
+    used = attended(used)
 
     flat = used.flatten().nonzero().squeeze(1)  # (N,)
     frame = seen.flatten().nonzero().squeeze(1)  # (O,)
-    count = used.sum(3).view(modalities * runs, samples + 1)  # (G, B + 1)
-    present = present.view(count.shape)
-    sizes = torch.stack([count.sum(1), present.sum(1), seen.sum((2, 3)).flatten()])  # (3, G)
-    frames = sizes[2].view(modalities, runs).tolist()
-    most_tokens, most_sequences = sizes[:2].amax(1).tolist()
+    count = used.sum(3).view(modalities * runs, samples)  # (G, B)
+    sizes = torch.stack([count.sum(1), seen.sum((2, 3)).flatten()])  # (2, G)
+    frames = sizes[1].view(modalities, runs).tolist()
+    most = int(sizes[0].max())
     group = torch.arange(modalities * runs, device=device)[:, None]
     # A token's place is its number in its group, after the places of the groups before.
-    start = count.cumsum(1) - count + group * most_tokens  # (G, B + 1)
+    start = count.cumsum(1) - count + group * most  # (G, B)
     sample = flat.div(longest, rounding_mode="floor")
     before = (used.view(-1, longest).cumsum(1) - 1).flatten()[flat]  # in its own sequence
     place = start.flatten()[sample] + before  # of each token
-    number = present.cumsum(1) - 1 + group * most_sequences  # (G, B + 1)
-    where = torch.where(present, number, number[:, -1:])[:, :-1].view(modalities, runs, samples)
-    n, s = len(count) * most_tokens, len(count) * most_sequences
-    length_of = torch.zeros(s, dtype=torch.int64, device=device)
-    last = torch.zeros_like(length_of)
-    chosen = number[present]
-    length_of[chosen] = count[present]
-    last[chosen] = (start + count - 1)[present]
+    n = len(count) * most
+    length_of, last = count.flatten(), (start + count - 1).flatten()
     time = torch.zeros(n, dtype=torch.int64, device=device)
     time[place] = flat % longest
 
     rows = []
-    per_modality = runs * (samples + 1) * longest
+    per_modality = runs * samples * longest
     by_modality = torch.split(frame, [sum(own) for own in frames])
     for m, length in enumerate(lengths):
         own = by_modality[m] - m * per_modality
         row = own.div(longest, rounding_mode="floor")
-        run = row.div(samples + 1, rounding_mode="floor")
-        rows.append(own - row * (longest - length) - run * length)
+        rows.append(own - row * (longest - length))
     sources, targets = _neighbours(flat, place, n, frame, longest, used.numel())
     return Pack(
         runs=runs,
+        samples=samples,
         groups=len(count),
         time=time,
         frames=tuple(frames),
@@ -138,7 +127,6 @@ def pack(valid: Sequence[Tensor], observed: Sequence[Tensor], *, shared: bool = 
         targets=targets,
         last=last,
         length=length_of,
-        where=where.permute(1, 2, 0),
         buckets=_buckets(length_of, last, len(count), runs, n),
     )
 
@@ -165,11 +153,10 @@ def _neighbours(
 def _buckets(length: Tensor, last: Tensor, groups: int, runs: int, n: int) -> tuple[Bucket, ...]:
     """Each run's sequences by length, in parts of about as many; equal parts of all runs together."""
     places = torch.arange(len(length), device=length.device).view(groups // runs, runs, -1)
-    parts: list[list[Tensor]] = []  # by run
+    parts = []  # by run
     for run in range(runs):
         own = places[:, run].flatten()
-        own = own[length[own] > 0]
-        parts.append(list(own[length[own].argsort(stable=True)].tensor_split(BUCKETS)))
+        parts.append(own[length[own].argsort(stable=True)].tensor_split(BUCKETS))
     found = []
     for together in zip(*parts, strict=True):
         if not (chosen := torch.cat(together)).numel():

@@ -301,11 +301,15 @@ def test_absent_modality_has_the_frames_of_the_present_ones():
     some = torch.tensor([[False, True, True], [False, False, False], [False, False, False]])
     other = torch.tensor([[True, False, False], [False, False, True], [False, False, False]])
     frames = frames_of({"l": some, "a": other})
-    assert frames["l"].tolist() == [[False, True, True], [False, False, True], [True] * 3]
-    assert frames["a"].tolist() == [[True, False, False], [False, False, True], [True] * 3]
+    assert frames["l"].tolist() == [[False, True, True], [False, False, True], [True, False, False]]
+    assert frames["a"].tolist() == [
+        [True, False, False],
+        [False, False, True],
+        [True, False, False],
+    ]
     longer = torch.ones(3, 5, dtype=torch.bool)
     frames = frames_of({"l": some, "a": longer})
-    assert frames["l"].tolist() == [[False, True, True], [True] * 3, [True] * 3]
+    assert frames["l"].tolist() == [[False, True, True], [True, False, False], [True, False, False]]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -76,10 +76,10 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Padding is not attended to, hidden frames are; where nothing is valid (B, T), everything is."""
+        """Padding is not attended to, hidden frames are; where nothing is valid (B, T), the first is."""
         x = self.convolution(self.dropout(x).transpose(1, 2)).transpose(1, 2) + self.positions
         padding = ~valid
-        padding[padding.all(1)] = False
+        padding[padding.all(1), 0] = False
         for layer in self.layers:
             x = layer(x, padding)
         x = self.norm(x)

@@ -159,7 +159,7 @@ def frames_of(valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The frames (B, T) to attend to, by modality: those that are not padding.
 
     An absent modality has the frames of the present ones, if all modalities have one length, as words do;
-    else, or if all are absent, every frame.
+    else, or if all are absent, one.
     """
     frames = dict(valid)
     if len({x.shape[1] for x in valid.values()}) == 1:
