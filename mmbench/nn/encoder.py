@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
 from mmbench.nn.basic import positional_encoding
+from mmbench.nn.blocks import attended, fed
 from mmbench.nn.grouped import (
     GroupedFeedForward,
     GroupedLinear,
     GroupedNorm,
-    attention,
     normalise,
     shifted,
 )
@@ -79,21 +79,15 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, laid: Pack, *, only_last: bool = False) -> Tensor:
         """x (N, d) to (N, d), or to (S, d), each sequence's last token, which gives the same vectors."""
+        own = (self.attention_norm, self.query_key_value, self.project)
         p = self.p if self.training else 0.0
-        width = x.shape[1]
-        normed = normalise(x)
-        if only_last:
-            x = x.index_select(0, laid.last)
-            query, key_value = slice(0, width), slice(width, None)
-            last = normed.index_select(0, laid.last)
-            asked = self.query_key_value(last, norm=self.attention_norm, columns=query)
-            told = self.query_key_value(normed, norm=self.attention_norm, columns=key_value)
-            mixed = attention(told, self.heads, laid.buckets, p, asked)
-        else:
-            every = self.query_key_value(normed, norm=self.attention_norm)
-            mixed = attention(every, self.heads, laid.buckets, p)
-        x = x + self.project(mixed)
-        return x + self.feed(normalise(x), norm=self.feed_norm)
+        x = attended(x, laid, self.heads, p, *parameters_of(*own), only_last=only_last)
+        return fed(x, *parameters_of(self.feed_norm, self.feed.widen, self.feed.narrow))
+
+
+def parameters_of(*modules: nn.Module) -> list[Tensor]:
+    """One after the other."""
+    return [parameter for module in modules for parameter in module.parameters()]
 
 
 class FrontEnd(nn.Module):

@@ -13,14 +13,16 @@ is never read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmbench.nn.basic import attended
+from mmbench.nn.kernels import lay_out
 
 BUCKETS = 3
 """Parts, by length, of a run's sequences, each of which attention pads to its longest."""
@@ -79,92 +81,59 @@ class Pack:
 def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
     """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m]).
 
-    Tokens are what is `attended` to: of a modality that is absent the first frame.
+    Tokens are what is `attended` to: of a modality that is absent the first frame. Worked out by plain
+    loops on the CPU, wherever the batch is: every number here depends on those before.
     """
-    modalities, (runs, samples, _) = len(valid), valid[0].shape
+    runs, samples = valid[0].shape[:2]
+    device = valid[0].device
     lengths = [mask.shape[2] for mask in valid]
-    longest, device = max(lengths), valid[0].device
-    used = torch.zeros(modalities, runs, samples, longest, dtype=torch.bool, device=device)
-    seen = torch.zeros_like(used)
+    used = np.zeros((len(valid), runs, samples, max(lengths)), np.bool_)
+    seen = np.zeros_like(used)
     for m, length in enumerate(lengths):
-        used[m, :, :, :length] = valid[m]
-        seen[m, :, :, :length] = observed[m]
-    used = attended(used)
+        used[m, ..., :length] = attended(valid[m]).cpu().numpy()
+        seen[m, ..., :length] = observed[m].cpu().numpy()
+    used, seen = (mask.reshape(-1, *mask.shape[2:]) for mask in (used, seen))  # (G, B, T)
+    frames = seen.sum((1, 2))  # (G,)
+    most = int(used.sum((1, 2)).max())  # n
+    time, sources, targets, last = lay_out(used, seen, most, int(frames.sum()))
+    length = used.sum(2).ravel()
 
-    flat = used.flatten().nonzero().squeeze(1)  # (N,)
-    frame = seen.flatten().nonzero().squeeze(1)  # (O,)
-    count = used.sum(3).view(modalities * runs, samples)  # (G, B)
-    sizes = torch.stack([count.sum(1), seen.sum((2, 3)).flatten()])  # (2, G)
-    frames = sizes[1].view(modalities, runs).tolist()
-    most = int(sizes[0].max())
-    group = torch.arange(modalities * runs, device=device)[:, None]
-    # A token's place is its number in its group, after the places of the groups before.
-    start = count.cumsum(1) - count + group * most  # (G, B)
-    sample = flat.div(longest, rounding_mode="floor")
-    before = (used.view(-1, longest).cumsum(1) - 1).flatten()[flat]  # in its own sequence
-    place = start.flatten()[sample] + before  # of each token
-    n = len(count) * most
-    length_of, last = count.flatten(), (start + count - 1).flatten()
-    time = torch.zeros(n, dtype=torch.int64, device=device)
-    time[place] = flat % longest
+    def there(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
 
-    rows = []
-    per_modality = runs * samples * longest
-    by_modality = torch.split(frame, [sum(own) for own in frames])
-    for m, length in enumerate(lengths):
-        own = by_modality[m] - m * per_modality
-        row = own.div(longest, rounding_mode="floor")
-        rows.append(own - row * (longest - length))
-    sources, targets = _neighbours(flat, place, n, frame, longest, used.numel())
+    rows = [mask.cpu().numpy().ravel().nonzero()[0] for mask in observed]
     return Pack(
         runs=runs,
         samples=samples,
-        groups=len(count),
-        time=time,
-        frames=tuple(frames),
-        observed=tuple(rows),
-        sources=sources,
-        targets=targets,
-        last=last,
-        length=length_of,
-        buckets=_buckets(length_of, last, len(count), runs, n),
+        groups=len(used),
+        time=there(time),
+        frames=tuple(own.tolist() for own in np.split(frames, len(valid))),
+        observed=tuple(map(there, rows)),
+        sources=there(sources),
+        targets=there(targets),
+        last=there(last),
+        length=there(length),
+        buckets=tuple(
+            Bucket(there(chosen), there(tokens), sizes)
+            for chosen, tokens, sizes in _buckets(length, last, len(used), runs, len(time))
+        ),
     )
 
 
-def _neighbours(
-    flat: Tensor, place: Tensor, n: int, frame: Tensor, longest: int, frames: int
-) -> tuple[Tensor, Tensor]:
-    """`sources` and `targets`: tokens and observed frames are `flat` and `frame` among all frames."""
-    o, device = len(frame), flat.device
-    # Both lists as tables with a margin of one frame on either side of a sequence.
-    table = torch.empty(2, frames // longest * (longest + 2), dtype=torch.int64, device=device)
-    table[0] = o
-    table[1] = n
-    at_token = flat + 2 * flat.div(longest, rounding_mode="floor") + 1
-    at_frame = frame + 2 * frame.div(longest, rounding_mode="floor") + 1
-    table[0, at_frame] = torch.arange(o, device=device)
-    table[1, at_token] = place
-    around = torch.tensor([[-1], [0], [1]], device=device)
-    sources = torch.full((3, n), o, device=device)
-    sources[:, place] = table[0, at_token + around]
-    return sources, table[1, at_frame - around]
-
-
-def _buckets(length: Tensor, last: Tensor, groups: int, runs: int, n: int) -> tuple[Bucket, ...]:
+def _buckets(
+    length: np.ndarray, last: np.ndarray, groups: int, runs: int, n: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[tuple[int, int], ...]]]:
     """Each run's sequences by length, in parts of about as many; equal parts of all runs together."""
-    places = torch.arange(len(length), device=length.device).view(groups // runs, runs, -1)
+    places = np.arange(len(length)).reshape(groups // runs, runs, -1)
     parts = []  # by run
     for run in range(runs):
-        own = places[:, run].flatten()
-        parts.append(own[length[own].argsort(stable=True)].tensor_split(BUCKETS))
-    found = []
+        own = places[:, run].ravel()
+        parts.append(np.array_split(own[length[own].argsort(kind="stable")], BUCKETS))
     for together in zip(*parts, strict=True):
-        if not (chosen := torch.cat(together)).numel():
+        if not len(chosen := np.concatenate(together)):
             continue  # fewer sequences than parts
         longest = [int(length[part[-1]]) if len(part) else 0 for part in together]
-        steps = torch.arange(max(longest), device=length.device)
-        tokens = (last - length + 1)[chosen][:, None] + steps  # (s, t)
-        inside = steps < length[chosen][:, None]
+        count, steps = length[chosen][:, None], np.arange(max(longest))
+        tokens = last[chosen][:, None] - count + 1 + steps  # (s, t)
         sizes = tuple((len(part), most) for part, most in zip(together, longest, strict=True))
-        found.append(Bucket(chosen, torch.where(inside, tokens, n), sizes))
-    return tuple(found)
+        yield chosen, np.where(steps < count, tokens, n), sizes
