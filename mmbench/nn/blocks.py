@@ -63,7 +63,7 @@ class _Attended(torch.autograd.Function):
         d_query, d_told = attend_backward(
             d_mixed, query, told, ctx.heads, ctx.laid.buckets, ctx.p, ctx.attention
         )
-        if query is None:
+        if d_query is None:
             dy, dw, db = _product_backward(d_told, y, w)
             dx = d_out.clone()
         else:

@@ -117,7 +117,7 @@ def shifted(x: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
 
 def attend(
     query: Tensor | None, rows: Tensor, heads: int, buckets: Sequence[Bucket], p: float
-) -> tuple[Tensor, list[Tensor | None]]:
+) -> tuple[Tensor, list[Any]]:
     """y = (m w) v with w = softmax(q k^T / sqrt(c)) for each sequence and head, m the dropout mask.
 
     `rows` (N, 3 d), queries, keys and values, to (N, d); or (N, 2 d), keys and values, and `query` (S, d),
@@ -142,7 +142,7 @@ def attend_backward(
     heads: int,
     buckets: Sequence[Bucket],
     p: float,
-    saved: Sequence[Tensor | None],
+    saved: Sequence[Any],
 ) -> tuple[Tensor | None, Tensor]:
     """The gradients of `query` and `rows`."""
     d_rows = torch.zeros_like(rows)

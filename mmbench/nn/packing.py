@@ -87,12 +87,11 @@ def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
     runs, samples = valid[0].shape[:2]
     device = valid[0].device
     lengths = [mask.shape[2] for mask in valid]
-    used = np.zeros((len(valid), runs, samples, max(lengths)), np.bool_)
-    seen = np.zeros_like(used)
+    padded = np.zeros((2, len(valid), runs, samples, max(lengths)), np.bool_)
     for m, length in enumerate(lengths):
-        used[m, ..., :length] = attended(valid[m]).cpu().numpy()
-        seen[m, ..., :length] = observed[m].cpu().numpy()
-    used, seen = (mask.reshape(-1, *mask.shape[2:]) for mask in (used, seen))  # (G, B, T)
+        padded[0, m, ..., :length] = attended(valid[m]).cpu().numpy()
+        padded[1, m, ..., :length] = observed[m].cpu().numpy()
+    used, seen = padded.reshape(2, -1, *padded.shape[3:])  # (G, B, T)
     frames = seen.sum((1, 2))  # (G,)
     most = int(used.sum((1, 2)).max())  # n
     time, sources, targets, last = lay_out(used, seen, most, int(frames.sum()))

@@ -10,7 +10,8 @@ from mmbench.nn.grouped import (
     GroupedFeedForward,
     GroupedLinear,
     GroupedNorm,
-    attention,
+    attend,
+    attend_backward,
     normalise,
     shifted,
 )
@@ -44,15 +45,41 @@ def plainly(query, key, value, s) -> list[torch.Tensor]:
     return mixed
 
 
+class Attention(torch.autograd.Function):
+    """`attend` and `attend_backward` as one."""
+
+    @staticmethod
+    def forward(ctx, rows, query, p):
+        ctx.save_for_backward(rows, query)
+        out, ctx.saved = attend(query, rows, HEADS, buckets(), p)
+        ctx.p = p
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out):
+        rows, query = ctx.saved_tensors
+        d_query, d_rows = attend_backward(
+            d_out.contiguous(), query, rows, HEADS, buckets(), ctx.p, ctx.saved
+        )
+        return d_rows, d_query, None
+
+
+def attention(rows, p, query=None) -> torch.Tensor:
+    return Attention.apply(rows, query, p)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("only_last", [False, True])
-def test_attention_is_softmax_of_scaled_products_within_a_sequence(only_last):
+def test_attention_is_softmax_of_scaled_products_within_a_sequence(only_last, dtype):
+    """In float32 by compiled loops, in float64 by torch."""
     torch.manual_seed(0)
     n = sum(LENGTHS)
-    rows = torch.randn(n, 2 * WIDTH if only_last else 3 * WIDTH, requires_grad=True)
-    asked = torch.randn(4, WIDTH, requires_grad=True) if only_last else None
-    made = attention(rows, HEADS, buckets(), 0.0, asked)
+    like = {"dtype": dtype, "requires_grad": True}
+    rows = torch.randn(n, 2 * WIDTH if only_last else 3 * WIDTH, **like)
+    asked = torch.randn(4, WIDTH, **like) if only_last else None
+    made = attention(rows, 0.0, asked)
     *first, key, value = rows.split(WIDTH, 1)
-    expected = torch.zeros(len(made), WIDTH)
+    expected = torch.zeros(len(made), WIDTH, dtype=dtype)
     for s in range(4):
         at = slice(s, s + 1) if only_last else slice(sum(LENGTHS[:s]), sum(LENGTHS[: s + 1]))
         query = asked[at] if only_last else first[0][at]
@@ -74,7 +101,7 @@ def test_attention_with_dropout_has_the_gradient_of_what_it_computed():
 
     def made(x):
         with drawing_from(Random([torch.Generator().manual_seed(3)])):
-            return attention(x, HEADS, buckets(), 0.5)
+            return attention(x, 0.5)
 
     weights = torch.randn(sum(LENGTHS), WIDTH)
     (gradient,) = torch.autograd.grad((made(rows) * weights).sum(), rows)
@@ -85,7 +112,7 @@ def test_attention_with_dropout_has_the_gradient_of_what_it_computed():
     )
     slope = (ahead - behind) / (2 * step)
     assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=2e-2, abs=1e-2)
-    assert not torch.allclose(made(rows), attention(rows, HEADS, buckets(), 0.0))
+    assert not torch.allclose(made(rows), attention(rows, 0.0))
 
 
 def test_attention_drops_its_share_and_keeps_the_mean():
@@ -93,13 +120,13 @@ def test_attention_drops_its_share_and_keeps_the_mean():
     rows = torch.randn(sum(LENGTHS), 3 * WIDTH)
     rows[:, 2 * WIDTH :] = 1.0  # all values 1: without dropout every mixture is 1
     with drawing_from(Random([torch.Generator().manual_seed(3)])):
-        mean = torch.stack([attention(rows, HEADS, buckets(), 0.25) for _ in range(4000)]).mean(0)
+        mean = torch.stack([attention(rows, 0.25) for _ in range(4000)]).mean(0)
     torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0, atol=0.06)
 
 
 def test_large_scores_do_not_overflow():
     rows = 1e3 * torch.randn(sum(LENGTHS), 3 * WIDTH)
-    assert attention(rows, HEADS, buckets(), 0.0).isfinite().all()
+    assert attention(rows, 0.0).isfinite().all()
 
 
 def test_shifted_adds_three_neighbours_and_its_gradient_goes_back_to_them():
