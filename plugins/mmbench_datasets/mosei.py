@@ -39,6 +39,7 @@ class MOSEITwin(Twin):
 
     name = "mosei-twin"
     summary = "synthetic: MOSEI's shapes, sizes and label shares, made-up content"
+    version = 2
     task = TASK
     schedule = SCHEDULE
     expected_sizes = SIZES

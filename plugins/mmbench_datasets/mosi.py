@@ -39,6 +39,7 @@ class MOSITwin(Twin):
 
     name = "mosi-twin"
     summary = "synthetic: MOSI's shapes, sizes and label shares, made-up content"
+    version = 2
     task = TASK
     schedule = SCHEDULE
     expected_sizes = SIZES

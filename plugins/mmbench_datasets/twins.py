@@ -22,10 +22,9 @@ __all__ = ["Modality", "Recipe", "Twin"]
 
 
 class Twin(mmbench.Dataset):
-    """A data set made from a recipe. Subclass it and say the name, the task and the recipe."""
+    """A data set made from a recipe. Subclass it and say the name, the version, the task and the recipe."""
 
     synthetic = True
-    version = 2
     recipe: ClassVar[Recipe]
 
     def make(self) -> mmbench.Data:
