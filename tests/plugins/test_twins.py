@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 
 from mmbench import datafile
 from mmbench.data import SPLITS, Data, DataSpec
-from mmbench.metrics import score
+from mmbench.metrics import floor, score
 from mmbench.oracle import ceilings
 from mmbench.registry import discover
 from mmbench.tasks import MultiBinary, Regression
@@ -310,6 +310,18 @@ def test_a_linear_probe_of_mean_features_stays_far_below_the_oracle():
     assert 0.5 < reached < ceiling - 0.1 and ceiling > 0.8
 
 
+def under_inter(twin, oracle, test):
+    """The ceilings of the headline metric by inter condition, and that metric."""
+    registry = discover()
+    data = Data(twin.name, twin.task, {"train": test, "test": test}, True, {})
+    metrics = [
+        m
+        for m in metrics_for(registry, DataSpec(twin.name, data.modalities(), twin.task))
+        if m.name == twin.task.headline
+    ]
+    return ceilings(oracle, data, registry.find("protocol", "inter")(), metrics), metrics
+
+
 @pytest.mark.parametrize("cls", TWINS)
 def test_the_oracle_scores_the_ceiling_within_a_point(cls, monkeypatch):
     """Under every inter condition, on 20,000 utterances, which are short so that it is quick."""
@@ -319,20 +331,40 @@ def test_the_oracle_scores_the_ceiling_within_a_point(cls, monkeypatch):
     twin = type("Large", (cls,), {"recipe": recipe})()
     oracle, ask, kept = twin.oracle(), twin.oracle().posterior, []
     monkeypatch.setattr(oracle, "posterior", lambda *given: kept.append(ask(*given)) or kept[-1])
-    registry, test = discover(), twin.split("test")
-    data = Data(cls.name, cls.task, {"train": test, "test": test}, True, {})
-    metrics = [
-        m
-        for m in metrics_for(registry, DataSpec(cls.name, data.modalities(), cls.task))
-        if m.name == cls.task.headline
-    ]
-    found = ceilings(oracle, data, registry.find("protocol", "inter")(), metrics)
+    test = twin.split("test")
+    found, metrics = under_inter(twin, oracle, test)
     assert len(found) == len(kept) == 7
     for (condition, ceiling), posterior in zip(found.items(), kept, strict=True):
         reached = score(cls.task, metrics, test.targets, cls.task.decide(oracle.outputs(posterior)))
         for metric, labels in ceiling.items():
             for label, value in labels.items():
                 assert abs(reached[metric][label] - value) < 0.01, (condition, label)
+
+
+# The best of all rows of HRLF's tables 1 and 2: {l}, {a}, {v}, {l, a}, {l, v}, {a, v}, {l, a, v}.
+PAPER = {
+    iemocap.IEMOCAPTwin: {
+        "happy": (84.9, 71.8, 69.7, 86.4, 85.6, 72.3, 91.1),
+        "sad": (83.7, 71.3, 69.0, 85.3, 83.9, 73.6, 88.5),
+        "angry": (83.4, 69.1, 67.2, 84.5, 83.5, 70.9, 88.6),
+        "neutral": (66.8, 56.1, 54.5, 68.9, 67.0, 57.2, 72.7),
+    },
+    mosi.MOSITwin: {"sentiment": (83.36, 69.47, 64.59, 84.73, 83.58, 75.62, 84.64)},
+    mosei.MOSEITwin: {"sentiment": (82.05, 69.32, 64.90, 82.62, 81.28, 73.80, 84.78)},
+}
+
+
+@pytest.mark.parametrize("cls", TWINS)
+def test_no_ceiling_lies_below_the_papers_best_row(cls):
+    twin = cls()
+    test = twin.split("test")
+    found, metrics = under_inter(twin, twin.oracle(), test)
+    lowest = floor(twin.task, metrics, test.targets)[twin.task.headline]
+    for label, best in PAPER[cls].items():
+        above = [100 * of[twin.task.headline][label] for of in found.values()]
+        for ceiling, value in zip(above, best, strict=True):
+            wanted = value if value > 100 * lowest[label] else 100 * lowest[label]
+            assert wanted < ceiling < wanted + 6, (label, above)
 
 
 @pytest.mark.parametrize("cls", [*TWINS, tiny.Tiny])
