@@ -74,10 +74,12 @@ SPECTRAL = {
 }
 LAYOUT = {
     r"convolution\.bias$": "embedding.bias",
-    r"attention\.in_proj_": "query_key_value.",
-    r"attention\.out_proj\.": "project.",
-    r"feed\.0\.": "feed.widen.",
-    r"feed\.2\.": "feed.narrow.",
+    r"front\.(layers|norm)": r"front.encoder.\1",
+    r"attention\.in_proj_": "attention.query_key_value.",
+    r"attention\.out_proj\.": "attention.project.",
+    r"feed\.0\.": "feed.layers.widen.",
+    r"feed\.2\.": "feed.layers.narrow.",
+    r"(attention|feed)_norm": r"\1.norm",
     r"norm\.weight$": "norm.gain",
     r"norm\.bias$": "norm.shift",
 }

@@ -46,18 +46,26 @@ class GroupedNorm(nn.Module):
 
 
 class GroupedLinear(nn.Module):
-    """A linear layer with a weight (G, out, in) and a bias (G, out) for each group."""
+    """A linear layer with a weight (G, out, in) and perhaps a bias (G, out) for each group."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        self.bias = nn.Parameter(torch.stack(biases)) if biases else None
 
     def forward(
         self, x: Tensor, *, norm: GroupedNorm | None = None, columns: slice = slice(None)
     ) -> Tensor:
-        """x (G n, in) to (G n, out), or some `columns` of it; x lacks the affine part of `norm`."""
-        weight, bias = self.weight[:, columns], self.bias[:, columns]
+        """x (..., in), the rows of one group after those of another, to (..., out), or some `columns` of it.
+
+        x lacks the affine part of `norm`, which needs a bias to go into.
+        """
+        weight = self.weight[:, columns]
+        if self.bias is None:
+            rows = x.reshape(len(weight), -1, x.shape[-1])
+            return torch.bmm(rows, weight.transpose(1, 2)).view(*x.shape[:-1], -1)
+        bias = self.bias[:, columns]
         if norm is not None:
             weight, bias = norm.joined(weight, bias)
         return product(x, weight, bias)
@@ -73,15 +81,15 @@ class GroupedFeedForward(nn.Module):
         self.narrow = GroupedLinear([linear(hidden, width_out) for _ in range(groups)])
 
     def forward(self, x: Tensor, *, norm: GroupedNorm | None = None) -> Tensor:
-        """x (G n, in) to (G n, out); x lacks the affine part of `norm`."""
+        """x (..., in) to (..., out) as `GroupedLinear`."""
         return self.narrow(self.widen(x, norm=norm).relu())
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W_g^T + b_g for the rows of each group: x (G n, in), weight (G, out, in), bias (G, out)."""
-    rows = x.view(len(weight), -1, x.shape[1])
+    """x W_g^T + b_g for the rows of each group: x (..., in), weight (G, out, in), bias (G, out)."""
+    rows = x.reshape(len(weight), -1, x.shape[-1])
     made = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
-    return made.view(len(x), weight.shape[1])
+    return made.view(*x.shape[:-1], -1)
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -137,16 +145,17 @@ class _Attention(torch.autograd.Function):
         ctx.heads, ctx.buckets, ctx.p = heads, buckets, p
         ctx.shape, ctx.query_is_apart = rows.shape, query is not None
         padded, saved = _with_zero_row(rows), []
+        asking = None if query is None else _with_zero_row(query)
         for bucket in buckets:
             *q, k, v = _last(padded, bucket.tokens, heads, 3 if query is None else 2)  # (c, t, X)
-            at = bucket.tokens if query is None else bucket.sequences[:, None]
-            q = (q[0] if query is None else _last(query, at, heads, 1)[0]) * ctx.scale  # (c, r, X)
+            part = q[0] if asking is None else _last(asking, bucket.asking, heads, 1)[0]
+            part = part * ctx.scale  # (c, r, X)
             padding = (bucket.tokens == n).t().repeat_interleave(heads, 1)  # (t, X)
             bias = torch.zeros_like(k[0]).masked_fill_(padding, -torch.inf)
-            noise = _noise(bucket, heads, r_is_one=query is not None) if p else None
-            y, w = _attend(q, k, v, bias, noise, p)  # (c, r, X), (r, t, X)
-            out.index_copy_(0, at.flatten(), _first(y, heads))
-            saved += [q, k, v, w, noise]
+            noise = _noise(bucket, heads) if p else None
+            y, w = _attend(part, k, v, bias, noise, p)  # (c, r, X), (r, t, X)
+            out.index_copy_(0, bucket.asking.flatten(), _first(y, heads))
+            saved += [part, k, v, w, noise]
         ctx.save_for_backward(*saved)
         return out[:-1]
 
@@ -155,20 +164,19 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         heads, n = ctx.heads, ctx.shape[0]
         d_rows = d_out.new_zeros(n + 1, ctx.shape[1])
-        d_query = torch.zeros_like(d_out) if ctx.query_is_apart else None
+        d_query = d_out.new_zeros(len(d_out) + 1, d_out.shape[1]) if ctx.query_is_apart else None
         padded, saved = _with_zero_row(d_out), ctx.saved_tensors
         for number, bucket in enumerate(ctx.buckets):
             q, k, v, w, noise = saved[5 * number : 5 * number + 5]
-            at = bucket.sequences[:, None] if ctx.query_is_apart else bucket.tokens
-            dy = _last(padded, at, heads, 1)[0]  # (c, r, X)
+            dy = _last(padded, bucket.asking, heads, 1)[0]  # (c, r, X)
             dq, dk, dv = _attend_backward(dy, q, k, v, w, noise, ctx.p)
             dq *= ctx.scale * math.log(2)
             dk *= math.log(2)
             parts = [dk, dv] if ctx.query_is_apart else [dq, dk, dv]
             d_rows.index_copy_(0, bucket.tokens.flatten(), _first(torch.cat(parts), heads))
             if d_query is not None:
-                d_query.index_copy_(0, at.flatten(), _first(dq, heads))
-        return d_query, d_rows[:-1], None, None, None
+                d_query.index_copy_(0, bucket.asking.flatten(), _first(dq, heads))
+        return d_query if d_query is None else d_query[:-1], d_rows[:-1], None, None, None
 
 
 def _attend(
@@ -218,22 +226,22 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray]:
 def attention(
     rows: Tensor, heads: int, buckets: Sequence[Bucket], dropout: float, query: Tensor | None = None
 ) -> Tensor:
-    """Every token's mixture of the values in its sequence.
+    """What each query finds among the values in its sequence.
 
-    `rows` (N, 3 d), queries, keys and values, to (N, d); or (N, 2 d), keys and values, and `query` (S, d),
-    one for each sequence, to (S, d). Column i of head j is number i h + j of its d.
+    `rows` (N, 3 d), queries, keys and values, to (N, d); or (N, 2 d), keys and values, and `query` (Q, d),
+    those that `asking` in the buckets speaks of, to (Q, d). Column i of head j is number i h + j of its d.
     """
     return _Attention.apply(query, rows, heads, buckets, dropout)  # type: ignore[no-untyped-call]
 
 
-def _noise(bucket: Bucket, heads: int, *, r_is_one: bool) -> Tensor:
+def _noise(bucket: Bucket, heads: int) -> Tensor:
     """Random bytes (r, t, X) for dropout, drawn by each run as if it were alone."""
-    sizes = [(1 if r_is_one else t, t, s * heads) for s, t in bucket.runs]
+    sizes = [(r, t, s * heads) for s, r, t in bucket.runs]
     noise = current().noise(sizes, bucket.tokens.device)
     if len(noise) == 1:
         return noise[0]
     s, t = bucket.tokens.shape
-    whole = noise[0].new_zeros(1 if r_is_one else t, t, s * heads)
+    whole = noise[0].new_zeros(bucket.asking.shape[1], t, s * heads)
     start = 0
     for part, (r, own, x) in zip(noise, sizes, strict=True):
         whole[:r, :own, start : start + x] = part

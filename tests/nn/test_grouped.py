@@ -28,7 +28,8 @@ def buckets() -> tuple[Bucket, ...]:
     found = []
     for chosen, longest in (([2, 0], 2), ([1, 3], 4)):
         tokens = [[start[s] + t if t < LENGTHS[s] else n for t in range(longest)] for s in chosen]
-        found.append(Bucket(torch.tensor(chosen), torch.tensor(tokens), ((2, longest),)))
+        at = torch.tensor(tokens)
+        found.append(Bucket(torch.tensor(chosen), at, at, ((2, longest, longest),)))
     return tuple(found)
 
 
@@ -50,7 +51,8 @@ def test_attention_is_softmax_of_scaled_products_within_a_sequence(only_last):
     n = sum(LENGTHS)
     rows = torch.randn(n, 2 * WIDTH if only_last else 3 * WIDTH, requires_grad=True)
     asked = torch.randn(4, WIDTH, requires_grad=True) if only_last else None
-    made = attention(rows, HEADS, buckets(), 0.0, asked)
+    each = [bucket.asked_once() for bucket in buckets()] if only_last else buckets()
+    made = attention(rows, HEADS, each, 0.0, asked)
     *first, key, value = rows.split(WIDTH, 1)
     expected = torch.zeros(len(made), WIDTH)
     for s in range(4):
@@ -144,3 +146,13 @@ def test_each_group_has_a_feed_forward_network_of_its_own():
         hidden = (x[2 * g : 2 * g + 2] @ feed.widen.weight[g].t() + feed.widen.bias[g]).relu()
         expected = hidden @ feed.narrow.weight[g].t() + feed.narrow.bias[g]
         torch.testing.assert_close(feed(x)[2 * g : 2 * g + 2], expected)
+
+
+def test_a_layer_without_bias_has_none():
+    layers = [nn.Linear(4, 3, bias=False) for _ in range(2)]
+    grouped = GroupedLinear(layers)
+    x = torch.randn(2, 5, 4)
+    assert [name for name, _ in grouped.named_parameters()] == ["weight"]
+    torch.testing.assert_close(
+        grouped(x), torch.stack([f(y) for f, y in zip(layers, x, strict=True)])
+    )
