@@ -1,6 +1,6 @@
 """What tests/test_speed.py measures: training on the twin of IEMOCAP, ours and the plain way.
 
-As a script, `python speed.py DEPTH SEED`, it trains in a process of its own, as a job does: for each
+As a script, `python -m tests.speed DEPTH SEED`, it trains in a process of its own, as a job does: for each
 line of standard input, a number of seconds, it says how many steps a second it took in them.
 """
 
@@ -9,18 +9,39 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec
-from mmbench.methods import Method
+from mmbench.methods import Method, Stage
 from mmbench.training import _StageLoop
 from mmbench_datasets.iemocap import SCHEDULE, TASK, IEMOCAPTwin
+from mmbench_methods.dmd import DMD
 from mmbench_methods.hrlf import HRLF
 from mmbench_methods.late_fusion import LateFusion
+from mmbench_methods.transm import TransM
 from mmbench_missing.msm import MSM
+from tests.reference import dmd, hrlf, late_fusion, transm
+
+OURS: dict[str, type[Method]] = {
+    "teacher": HRLF,
+    "student": HRLF,
+    "late-fusion": LateFusion,
+    "transm": TransM,
+    "dmd": DMD,
+}
+"""By step, the method that it is of; its stage has the step's name, or is the only one."""
+PLAIN: dict[str, Callable[..., Any]] = {
+    "teacher": hrlf.TeacherTrainer,
+    "student": hrlf.StudentTrainer,
+    "late-fusion": late_fusion.Trainer,
+    "transm": transm.Trainer,
+    "dmd": dmd.Trainer,
+}
+"""The same as the equations stand: of a DataSpec and a method's settings, something with a `step(batch)`."""
 
 STEPS = 4
 """Updates in one pass over the samples, whatever the step."""
@@ -46,58 +67,56 @@ class _Loop(_StageLoop):
 
 
 def ours(
-    step: str, depth: int, seeds: Sequence[int] = (0,), device: str = "cpu"
+    step: str, depth: int | None = None, seeds: Sequence[int] = (0,), device: str = "cpu"
 ) -> Callable[[], None]:
     """Takes `STEPS` steps at each call: batches drawn and updates done by the training loop itself.
 
     Several seeds are trained side by side.
     """
     methods = [made(step, depth, seed).to(device) for seed in seeds]
-    stages = [next(s for s in m.stages() if s.name in (step, "train")) for m in methods]
+    stages = [stage_of(step, method) for method in methods]
     splits = Split(split().samples, device), Split(split().samples, device)
     return partial(_Loop(methods, stages, *splits, MSM(), seeds).epoch, 1)
 
 
-def made(step: str, depth: int, seed: int = 0) -> Method:
-    """The method that a step is of."""
+def made(step: str, depth: int | None = None, seed: int = 0) -> Method:
+    """The method that a step is of, as deep as it is by itself or as told."""
     torch.manual_seed(seed)
-    return (LateFusion if step == "late-fusion" else HRLF)(spec(), depth=depth)
+    return OURS[step](spec(), **settings(depth))
 
 
-def plain(step: str, depth: int, seed: int = 0) -> Callable[..., None]:
+def stage_of(step: str, method: Method) -> Stage:
+    """The stage of that name, or the only one."""
+    stages = method.stages()
+    return stages[0] if len(stages) == 1 else next(s for s in stages if s.name == step)
+
+
+def settings(depth: int | None) -> dict[str, Any]:
+    """What a method is made with."""
+    return {} if depth is None else {"depth": depth}
+
+
+def plain(step: str, depth: int | None = None, seed: int = 0) -> Callable[..., None]:
     """The same with the reference, or fewer steps; batches are drawn as the training loop draws them."""
-    from tests.reference import hrlf, late_fusion
-    from tests.reference.adam import Adam
-
     torch.manual_seed(seed)
-    adam = partial(Adam, learning_rate=SCHEDULE.learning_rate, clip=SCHEDULE.clip)
-    if step == "late-fusion":
-        fusion = late_fusion.LateFusion(spec(), depth=depth)
-        update = partial(late_fusion.train_step, fusion, adam(fusion))
-    else:
-        model = hrlf.HRLF(spec(), depth=depth)
-        if step == "teacher":
-            update = partial(hrlf.teacher_step, model, adam(model.teacher))
-        else:
-            model.start_student()
-            discriminate, learn = adam(model.discriminators), adam(model.student, model.statistics)
-            update = partial(hrlf.student_step, model, discriminate, learn, rng=torch.Generator())
+    trainer = PLAIN[step](spec(), **settings(depth))
+    data = stage_of(step, made(step, depth)).data
 
     def epoch(steps: int = STEPS) -> None:
-        for batch in islice(batches(step), steps):
-            update(batch=batch)
+        for batch in islice(batches(data), steps):
+            trainer.step(batch)
 
     return epoch
 
 
-def batches(step: str) -> Iterator[Batch]:
-    """What each step needs: complete samples, incomplete ones, or both."""
+def batches(data: str) -> Iterator[Batch]:
+    """What a step needs: complete samples, incomplete ones, or both."""
     rng = np.random.default_rng(0)
     for rows in rng.permutation(len(split())).reshape(STEPS, -1):
         masks = None
-        if step != "teacher":
+        if data != "complete":
             masks = MSM().draw({m: v[rows] for m, v in split().samples.valid.items()}, rng)
-        yield split().training_batch(rows, masks, paired=step == "student")
+        yield split().training_batch(rows, masks, paired=data == "paired", epoch=1)
 
 
 def main(depth: int, seed: int) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -24,8 +25,9 @@ from mmbench.nn import Dropout
 from mmbench.training import predict, stacked
 from mmbench_datasets.iemocap import IEMOCAPTwin
 from mmbench_missing.intra import Intra
-from tests import speed
 from tests.speed import STEPS, made, ours, plain
+
+ROOT = Path(__file__).parent.parent
 
 CORES = 2
 """Of a small machine: threads that torch takes by itself, and jobs that mmbench does at a time."""
@@ -130,6 +132,8 @@ class Machine:
         ("student", 2, 0, 0.25),
         ("student", 4, 0, 0.25),
         ("late-fusion", 2, 2, 0),
+        ("transm", None, 2, 0),
+        ("dmd", None, 2, 0),
     ],
 )
 def test_a_step(benchmark, summary, step, depth, ratio, reached):
@@ -154,11 +158,11 @@ def test_a_step(benchmark, summary, step, depth, ratio, reached):
             HEADINGS,
         ]
     summary.append(
-        f"{step + ', depth ' + str(depth):20} {took:7.1f} {alone:9.1f} {taken:7.1f} {took / taken:6.1f}"
+        f"{step if depth is None else f'{step}, depth {depth}':20} {took:7.1f} {alone:9.1f} {taken:7.1f} {took / taken:6.1f}"
         f" {least:7.2f} {least_now:9.2f} {least / taken:8.2f}"
         f"   (threads {threads}, {machine.flops_per_second / 1e9:.0f} GFLOP/s, {floor / 1e6:.0f} MFLOP)"
     )
-    assert took / taken >= ratio
+    assert min(took, alone) / taken >= ratio
     assert least / taken >= reached
 
 
@@ -185,7 +189,8 @@ def test_five_seeds_of_hrlf(benchmark, summary, depth):
         children = [
             stack.enter_context(
                 Popen(
-                    [sys.executable, speed.__file__, str(depth), str(seed)],
+                    [sys.executable, "-m", "tests.speed", str(depth), str(seed)],
+                    cwd=ROOT,
                     stdin=PIPE,
                     stdout=PIPE,
                     text=True,

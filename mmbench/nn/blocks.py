@@ -1,39 +1,39 @@
 """The two halves of a Transformer layer over packed tokens, each one function with its gradient written out.
 
 torch would make a dozen small steps of each, and on small networks it is their number that costs. The
-equations, for each group's rows x, with LN(x) = gain (x - mean) / deviation + shift:
+equations, for each group's rows x and LN its norm:
 
-    attended   x + A W_o^T + b_o,                A the attention of LN(x) W^T + b
-    fed        x + relu(LN(x) W_1^T + b_1) W_2^T + b_2
+    add_attention      x + A W_o^T + b_o, A what LN(x) W_q^T + b_q finds among LN(x) or a memory, by W_k and W_v
+    add_feed_forward   x + relu(LN(x) W_1^T + b_1) W_2^T + b_2
 
-Letters: G groups, N = G n rows, S sequences, d width, h heads.
+Letters: G groups, N = G n rows, S sequences, d width, h heads; N' rows of a memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmbench.nn import kernels
-from mmbench.nn.grouped import attend, attend_backward, product
-from mmbench.nn.packing import Pack
-
-EPSILON = 1e-5
-"""Added to a variance, as torch does."""
+from mmbench.nn.attend import attend, attend_backward
+from mmbench.nn.grouped import norm, norm_backward, product, product_backward
+from mmbench.nn.packing import Bucket
 
 
-class _Attended(torch.autograd.Function):
+class _AddAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        laid: Pack,
+        buckets: Sequence[Bucket],
+        last: Tensor | None,
         heads: int,
         p: float,
-        only_last: bool,
+        same_norm: bool,
         x: Tensor,
+        memory: Tensor | None,
         gain: Tensor,
         shift: Tensor,
         w: Tensor,
@@ -41,128 +41,104 @@ class _Attended(torch.autograd.Function):
         w_out: Tensor,
         b_out: Tensor,
     ) -> Tensor:
-        y, norm = _norm(x, gain, shift)
         width = x.shape[1]
-        if only_last:
-            rest, asking = x[laid.last], y[laid.last]
-            query = product(asking, w[:, :width], b[:, :width])
-            told = product(y, w[:, width:], b[:, width:])
+        y, moments = norm(x, gain, shift)
+        told, others = y, None
+        if memory is not None:
+            told, others = norm(memory, gain, shift) if same_norm else (memory, None)
+        rest, asking, query = x, y, None
+        if last is not None:
+            rest, asking = x[last], y[last]
+        if last is None and memory is None:
+            rows = product(y, w, b)
         else:
-            rest, asking, query, told = x, None, None, product(y, w, b)
-        mixed, saved = attend(query, told, heads, laid.buckets, p)
-        ctx.laid, ctx.heads, ctx.p, ctx.attention = laid, heads, p, saved
-        ctx.save_for_backward(x, norm, gain, y, w, w_out, asking, query, told, mixed)
+            query = product(asking, w[:, :width], b[:, :width])
+            rows = product(told, w[:, width:], b[:, width:])
+        mixed, ctx.attention = attend(query, rows, heads, buckets, p)
+        ctx.buckets, ctx.heads, ctx.p = buckets, heads, p
+        tensors = (x, moments, memory, others, gain, asking, told, w, w_out, query, rows, mixed)
+        ctx.save_for_backward(last, *tensors)
         return _plus(rest, mixed, w_out, b_out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        x, norm, gain, y, w, w_out, asking, query, told, mixed = ctx.saved_tensors
+        last, *tensors = ctx.saved_tensors
+        x, moments, memory, others, gain, asking, told, w, w_out, query, rows, mixed = tensors
         width = x.shape[1]
-        d_mixed, d_w_out, d_b_out = _product_backward(d_out, mixed, w_out)
-        d_query, d_told = attend_backward(
-            d_mixed, query, told, ctx.heads, ctx.laid.buckets, ctx.p, ctx.attention
+        d_mixed, d_w_out, d_b_out = product_backward(d_out, mixed, w_out)
+        d_query, d_rows = attend_backward(
+            d_mixed, query, rows, ctx.heads, ctx.buckets, ctx.p, ctx.attention
         )
         if d_query is None:
-            dy, dw, db = _product_backward(d_told, y, w)
-            dx = d_out.clone()
+            d_told, dw, db = product_backward(d_rows, told, w)
         else:
-            last = ctx.laid.last
-            d_asking, dw_asked, db_asked = _product_backward(d_query, asking, w[:, :width])
-            dy, dw_told, db_told = _product_backward(d_told, y, w[:, width:])
-            dy[last] += d_asking  # a token is the last of one sequence
+            d_asking, dw_asked, db_asked = product_backward(d_query, asking, w[:, :width])
+            d_told, dw_told, db_told = product_backward(d_rows, told, w[:, width:])
             dw, db = torch.cat([dw_asked, dw_told], 1), torch.cat([db_asked, db_told], 1)
-            dx = torch.zeros_like(x)
-            dx[last] = d_out
-        d_gain, d_shift = _norm_backward(dx, dy, x, norm, gain)
-        return None, None, None, None, dx, d_gain, d_shift, dw, db, d_w_out, d_b_out
+        if last is None:
+            dx, dy = d_out.clone(), d_told if d_query is None else d_asking
+        else:
+            dx, dy = torch.zeros_like(x), torch.zeros_like(x)
+            dx[last], dy[last] = d_out, d_asking  # a token is the last of one sequence
+        if memory is None and d_query is not None:
+            dy += d_told
+        d_gain, d_shift = norm_backward(dx, dy, x, moments, gain)
+        d_memory = None if memory is None else d_told
+        if others is not None:
+            d_memory = torch.zeros_like(memory)
+            more = norm_backward(d_memory, d_told, memory, others, gain)
+            d_gain, d_shift = d_gain + more[0], d_shift + more[1]
+        given = (None,) * 5
+        return *given, dx, d_memory, d_gain, d_shift, dw, db, d_w_out, d_b_out
 
 
-class _Fed(torch.autograd.Function):
+class _AddFeedForward(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
     ) -> Tensor:  # fmt: skip
-        y, norm = _norm(x, gain, shift)
+        y, moments = norm(x, gain, shift)
         hidden = product(y, w1, b1).relu_()
-        ctx.save_for_backward(x, norm, gain, y, w1, hidden, w2)
+        ctx.save_for_backward(x, moments, gain, y, w1, hidden, w2)
         return _plus(x, hidden, w2, b2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, ...]:
-        x, norm, gain, y, w1, hidden, w2 = ctx.saved_tensors
-        d_hidden, dw2, db2 = _product_backward(d_out, hidden, w2)
+        x, moments, gain, y, w1, hidden, w2 = ctx.saved_tensors
+        d_hidden, dw2, db2 = product_backward(d_out, hidden, w2)
         d_hidden = torch.ops.aten.threshold_backward(d_hidden, hidden, 0)
-        dy, dw1, db1 = _product_backward(d_hidden, y, w1)
+        dy, dw1, db1 = product_backward(d_hidden, y, w1)
         dx = d_out.clone()
-        d_gain, d_shift = _norm_backward(dx, dy, x, norm, gain)
-        return dx, d_gain, d_shift, dw1, db1, dw2, db2
+        return dx, *norm_backward(dx, dy, x, moments, gain), dw1, db1, dw2, db2
 
 
-def attended(
-    x: Tensor, laid: Pack, heads: int, p: float, *parameters: Tensor, only_last: bool = False
+def add_attention(
+    x: Tensor,
+    buckets: Sequence[Bucket],
+    heads: int,
+    p: float,
+    *parameters: Tensor,
+    last: Tensor | None = None,
+    memory: Tensor | None = None,
+    same_norm: bool = True,
 ) -> Tensor:
-    """x (N, d) to (N, d), or to (S, d), each sequence's last token; attention weights dropped with p.
+    """x (N, d) to (N, d), or if only tokens `last` (S,) ask to (S, d); attention weights dropped with p.
 
     `parameters`: gain and shift (G, d), W (G, 3 d, d) and b (G, 3 d) of queries, keys and values, W_o
-    (G, d, d), b_o (G, d).
+    (G, d, d), b_o (G, d). A memory (N', d) goes through the same norm first, or is taken as it is.
     """
-    return _Attended.apply(laid, heads, p, only_last, x, *parameters)  # type: ignore[no-untyped-call]
+    return _AddAttention.apply(buckets, last, heads, p, same_norm, x, memory, *parameters)  # type: ignore[no-untyped-call]
 
 
-def fed(x: Tensor, *parameters: Tensor) -> Tensor:
+def add_feed_forward(x: Tensor, *parameters: Tensor) -> Tensor:
     """x (N, d) to (N, d). `parameters`: gain and shift (G, d), W_1 (G, k, d), b_1, W_2 (G, d, k), b_2."""
-    return _Fed.apply(x, *parameters)  # type: ignore[no-untyped-call]
+    return _AddFeedForward.apply(x, *parameters)  # type: ignore[no-untyped-call]
 
 
 def _plus(x: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """x + y W^T + b for the rows of each group."""
     groups = len(w)
-    made = torch.baddbmm(
-        x.view(groups, -1, x.shape[1]), y.view(groups, -1, y.shape[1]), w.transpose(1, 2)
-    )
-    return made.add_(b[:, None]).view(x.shape)
-
-
-def _product_backward(dy: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of y = x W^T + b the gradients of x, W and b."""
-    groups = len(w)
-    dy = dy.view(groups, -1, dy.shape[1])
-    dx = torch.bmm(dy, w).view(x.shape)
-    dw = torch.bmm(dy.transpose(1, 2), x.view(groups, -1, x.shape[1]))
-    return dx, dw, dy.sum(1)
-
-
-def _norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """LN(x), and mean and 1 / deviation (N, 2) of each row."""
-    if x.device.type == "cpu" and x.dtype == torch.float32:
-        y, norm = torch.empty_like(x), x.new_empty(len(x), 2)
-        kernels.normalise(x.numpy(), gain.numpy(), shift.numpy(), EPSILON, y.numpy(), norm.numpy())
-        return y, norm
-    variance, mean = torch.var_mean(x, 1, keepdim=True, correction=0)
-    norm = torch.cat([mean, (variance + EPSILON).rsqrt()], 1)
-    z = ((x - norm[:, :1]) * norm[:, 1:]).view(len(gain), -1, x.shape[1])
-    return torch.addcmul(shift[:, None], z, gain[:, None]).view(x.shape), norm
-
-
-def _norm_backward(
-    dx: Tensor, dy: Tensor, x: Tensor, norm: Tensor, gain: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Adds to dx what flows through LN; the gradients of gain and shift.
-
-    With z = (x - mean) / deviation and dz = gain dy: dx = (dz - mean of dz - z mean of z dz) / deviation.
-    """
-    if x.device.type == "cpu" and x.dtype == torch.float32:
-        d_gain, d_shift = torch.zeros_like(gain), torch.zeros_like(gain)
-        kernels.normalise_backward(
-            *(a.numpy() for a in (dy, x, norm, gain)), dx.numpy(), d_gain.numpy(), d_shift.numpy()
-        )
-        return d_gain, d_shift
-    shape = (len(gain), -1, x.shape[1])
-    dy = dy.view(shape)
-    z = ((x - norm[:, :1]) * norm[:, 1:]).view(shape)
-    dz = dy * gain[:, None]
-    inner = dz - dz.mean(2, keepdim=True) - z * (z * dz).mean(2, keepdim=True)
-    dx += inner.view(x.shape) * norm[:, 1:]
-    return (dy * z).sum(1), dy.sum(1)
+    before, rows = x.view(groups, -1, x.shape[1]), y.view(groups, -1, y.shape[1])
+    return torch.baddbmm(before, rows, w.transpose(1, 2)).add_(b[:, None]).view(x.shape)

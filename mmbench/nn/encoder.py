@@ -14,15 +14,9 @@ from torch import Tensor, nn
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
+from mmbench.nn.attention import Encoder
 from mmbench.nn.basic import positional_encoding
-from mmbench.nn.blocks import attended, fed
-from mmbench.nn.grouped import (
-    GroupedFeedForward,
-    GroupedLinear,
-    GroupedNorm,
-    normalise,
-    shifted,
-)
+from mmbench.nn.grouped import shifted
 from mmbench.nn.packing import Pack, pack
 from mmbench.randomness import current, keep
 
@@ -65,31 +59,6 @@ class Embedding(nn.Module):
         return (tokens.view(len(self.bias), -1, tokens.shape[1]) + self.bias[:, None]).flatten(0, 1)
 
 
-class TransformerLayer(nn.Module):
-    """Pre-norm self-attention and a feed-forward network of width 4d, each with a residual."""
-
-    def __init__(self, groups: int, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.p = heads, dropout
-        self.attention_norm = GroupedNorm(groups, width)
-        self.query_key_value = GroupedLinear([nn.Linear(width, 3 * width) for _ in range(groups)])
-        self.project = GroupedLinear([nn.Linear(width, width) for _ in range(groups)])
-        self.feed_norm = GroupedNorm(groups, width)
-        self.feed = GroupedFeedForward(groups, width, 4 * width, width)
-
-    def forward(self, x: Tensor, laid: Pack, *, only_last: bool = False) -> Tensor:
-        """x (N, d) to (N, d), or to (S, d), each sequence's last token, which gives the same vectors."""
-        own = (self.attention_norm, self.query_key_value, self.project)
-        p = self.p if self.training else 0.0
-        x = attended(x, laid, self.heads, p, *parameters_of(*own), only_last=only_last)
-        return fed(x, *parameters_of(self.feed_norm, self.feed.widen, self.feed.narrow))
-
-
-def parameters_of(*modules: nn.Module) -> list[Tensor]:
-    """One after the other."""
-    return [parameter for module in modules for parameter in module.parameters()]
-
-
 class FrontEnd(nn.Module):
     """Each modality's sequence to one vector by an encoder of its own, all of them side by side.
 
@@ -99,15 +68,15 @@ class FrontEnd(nn.Module):
 
     def __init__(self, spec: DataSpec, width: int, depth: int) -> None:
         super().__init__()
-        heads, groups = spec.schedule.heads, len(spec.modalities)
-        if width % heads:
-            raise ValueError(f"an embedding of {width} cannot be split among {heads} heads")
         self.embedding = Embedding(spec, width)
-        self.layers = nn.ModuleList(
-            TransformerLayer(groups, width, heads, spec.schedule.attention_dropout)
-            for _ in range(depth)
+        self.encoder = Encoder(
+            len(spec.modalities),
+            width,
+            depth=depth,
+            heads=spec.schedule.heads,
+            dropout=spec.schedule.attention_dropout,
+            start=nn.Linear,
         )
-        self.norm = GroupedNorm(groups, width)
 
     def forward(self, batch: Batch) -> Tensor:
         """(B, M, d), the modalities in the data set's order, each read at its last valid frame."""
@@ -132,15 +101,12 @@ class FrontEnd(nn.Module):
         """Of features, valid, observed (R, B, T[m], ...): (R, B, M, d), or by modality (R, B, T[m], d)."""
         features, valid, observed = inputs
         laid = pack(valid, observed)
-        x = self.embedding(features, laid)  # (N, d)
-        for layer in self.layers[:-1]:
-            x = layer(x, laid)
-        x = normalise(self.layers[-1](x, laid, only_last=only_last))
-        x = self.norm(x)
+        x = self.encoder(self.embedding(features, laid), laid, only_last=only_last)
         if only_last:
             return (x.view(-1, laid.runs, laid.samples, x.shape[1]).permute(1, 2, 0, 3),)
-        x = torch.cat([x, x.new_zeros(1, x.shape[1])])  # (N + 1, d)
-        return tuple(x[laid.grid(mask.shape[2], m)] for m, mask in enumerate(valid))
+        whole = laid.spread(x)
+        whole = whole.view(-1, laid.runs, *whole.shape[1:])  # (M, R, B, T, d)
+        return tuple(y[:, :, : mask.shape[2]] for y, mask in zip(whole, valid, strict=True))
 
 
 class _Together(torch.autograd.Function):

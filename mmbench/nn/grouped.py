@@ -1,66 +1,50 @@
-"""Products and attention over packed tokens.
+"""Linear layers and norms of several networks at once.
 
-A *group* has parameters of its own and an equal part of the rows. Attention's gradient is written out: on
-a CPU both are compiled loops (kernels.py), elsewhere the same equations in torch. Letters: G groups, N =
-G n rows (tokens), d width, h heads, c = d / h; of a bucket s sequences, t keys, r queries each.
+A *group* has parameters of its own and an equal part of the rows. Letters: G groups, N = G n rows (tokens),
+d width.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from mmbench.nn import kernels
 from mmbench.nn.basic import linear
-from mmbench.nn.packing import Bucket
-from mmbench.randomness import current, dropped_below, keep
+
+EPSILON = 1e-5
+"""Added to a variance, as torch does."""
 
 
 class GroupedNorm(nn.Module):
-    """The affine part of layer normalisation, a gain and a shift (G, d) for each group."""
+    """Layer normalisation with a gain and a shift (G, d) for each group."""
 
     def __init__(self, groups: int, width: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(groups, width))
         self.shift = nn.Parameter(torch.zeros(groups, width))
 
-    def joined(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """This and the linear layer after it as one: W (gain x + shift) + b = (W gain) x + (W shift + b).
-
-        So it costs as much as there are weights, not as there are tokens.
-        """
-        shifted_bias = bias + (weight @ self.shift[..., None]).squeeze(-1)
-        return weight * self.gain[:, None], shifted_bias
-
-    def forward(self, normed: Tensor) -> Tensor:
-        """Normalised rows (G n, d) to (G n, d)."""
-        rows = normed.view(len(self.gain), -1, normed.shape[1])
-        return torch.addcmul(self.shift[:, None], rows, self.gain[:, None]).view(normed.shape)
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows (G n, d) to (G n, d)."""
+        return _Normed.apply(x, self.gain, self.shift)  # type: ignore[no-untyped-call]
 
 
 class GroupedLinear(nn.Module):
-    """A linear layer with a weight (G, out, in) and a bias (G, out) for each group."""
+    """A linear layer with a weight (G, out, in) and perhaps a bias (G, out) for each group."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        self.bias = nn.Parameter(torch.stack(biases)) if biases else None
 
-    def forward(
-        self, x: Tensor, *, norm: GroupedNorm | None = None, columns: slice = slice(None)
-    ) -> Tensor:
-        """x (G n, in) to (G n, out), or some `columns` of it; x lacks the affine part of `norm`."""
-        weight, bias = self.weight[:, columns], self.bias[:, columns]
-        if norm is not None:
-            weight, bias = norm.joined(weight, bias)
-        return product(x, weight, bias)
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in), the rows of one group after those of another, to (..., out)."""
+        return product(x, self.weight, self.bias)
 
 
 class GroupedFeedForward(nn.Module):
@@ -72,21 +56,73 @@ class GroupedFeedForward(nn.Module):
         self.widen = GroupedLinear([linear(width_in, hidden, relu=True) for _ in range(groups)])
         self.narrow = GroupedLinear([linear(hidden, width_out) for _ in range(groups)])
 
-    def forward(self, x: Tensor, *, norm: GroupedNorm | None = None) -> Tensor:
-        """x (G n, in) to (G n, out); x lacks the affine part of `norm`."""
-        return self.narrow(self.widen(x, norm=norm).relu())
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) to (..., out) as `GroupedLinear`."""
+        return self.narrow(self.widen(x).relu())
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W_g^T + b_g for the rows of each group: x (G n, in), weight (G, out, in), bias (G, out)."""
-    rows = x.view(len(weight), -1, x.shape[1])
-    made = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
-    return made.view(len(x), weight.shape[1])
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W_g^T + b_g for the rows of each group: x (..., in), weight (G, out, in), bias (G, out)."""
+    rows, across = x.reshape(len(weight), -1, x.shape[-1]), weight.transpose(1, 2)
+    made = torch.bmm(rows, across) if bias is None else torch.baddbmm(bias[:, None], rows, across)
+    return made.view(*x.shape[:-1], -1)
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Rows (N, d) less their mean, over their standard deviation."""
-    return F.layer_norm(x, x.shape[-1:])
+def product_backward(dy: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of y = x W^T + b, rows (N, .), the gradients of x, W and b."""
+    groups = len(w)
+    dy = dy.view(groups, -1, dy.shape[1])
+    dx = torch.bmm(dy, w).view(x.shape)
+    dw = torch.bmm(dy.transpose(1, 2), x.view(groups, -1, x.shape[1]))
+    return dx, dw, dy.sum(1)
+
+
+class _Normed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+        y, moments = norm(x, gain, shift)
+        ctx.save_for_backward(x, moments, gain)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
+        dx = torch.zeros_like(dy)
+        return dx, *norm_backward(dx, dy, *ctx.saved_tensors)
+
+
+def norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """LN(x) = gain (x - mean) / deviation + shift, and mean and 1 / deviation (N, 2) of each row."""
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        y, moments = torch.empty_like(x), x.new_empty(len(x), 2)
+        arrays = (a.numpy() for a in (x, gain, shift, y, moments))
+        kernels.normalise(*arrays, EPSILON)
+        return y, moments
+    variance, mean = torch.var_mean(x, 1, keepdim=True, correction=0)
+    moments = torch.cat([mean, (variance + EPSILON).rsqrt()], 1)
+    z = ((x - moments[:, :1]) * moments[:, 1:]).view(len(gain), -1, x.shape[1])
+    return torch.addcmul(shift[:, None], z, gain[:, None]).view(x.shape), moments
+
+
+def norm_backward(
+    dx: Tensor, dy: Tensor, x: Tensor, moments: Tensor, gain: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Adds to dx what flows through LN; the gradients of gain and shift.
+
+    With z = (x - mean) / deviation and dz = gain dy: dx = (dz - mean of dz - z mean of z dz) / deviation.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        d_gain, d_shift = torch.zeros_like(gain), torch.zeros_like(gain)
+        arrays = (a.numpy() for a in (dy, x, moments, gain, dx, d_gain, d_shift))
+        kernels.normalise_backward(*arrays)
+        return d_gain, d_shift
+    shape = (len(gain), -1, x.shape[1])
+    dy = dy.view(shape)
+    z = ((x - moments[:, :1]) * moments[:, 1:]).view(shape)
+    dz = dy * gain[:, None]
+    inner = dz - dz.mean(2, keepdim=True) - z * (z * dz).mean(2, keepdim=True)
+    dx += inner.view(x.shape) * moments[:, 1:]
+    return (dy * z).sum(1), dy.sum(1)
 
 
 class _Shifted(torch.autograd.Function):
@@ -113,178 +149,3 @@ class _Shifted(torch.autograd.Function):
 def shifted(x: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
     """(O, 3, d), each observed frame's part in the token after, at and before it, to tokens (N, d)."""
     return _Shifted.apply(x, sources, targets)  # type: ignore[no-untyped-call]
-
-
-def attend(
-    query: Tensor | None, rows: Tensor, heads: int, buckets: Sequence[Bucket], p: float
-) -> tuple[Tensor, list[Any]]:
-    """y = (m w) v with w = softmax(q k^T / sqrt(c)) for each sequence and head, m the dropout mask.
-
-    `rows` (N, 3 d), queries, keys and values, to (N, d); or (N, 2 d), keys and values, and `query` (S, d),
-    one for each sequence, to (S, d). Column i of head j is number i h + j of its d. Also gives what
-    `attend_backward` needs.
-    """
-    asking = rows if query is None else query
-    width = rows.shape[1] // 3 if query is None else query.shape[1]
-    out, saved = rows.new_zeros(len(asking), width), []
-    for bucket in buckets:
-        at = bucket.tokens if query is None else bucket.sequences[:, None]
-        noise = _noise(bucket, heads, r_is_one=query is not None) if p else None
-        places = (asking, at, rows, width if query is None else 0, bucket.tokens, heads)
-        saved += [_attend(*places, noise, p, out), noise]
-    return out, saved
-
-
-def attend_backward(
-    d_out: Tensor,
-    query: Tensor | None,
-    rows: Tensor,
-    heads: int,
-    buckets: Sequence[Bucket],
-    p: float,
-    saved: Sequence[Any],
-) -> tuple[Tensor | None, Tensor]:
-    """The gradients of `query` and `rows`."""
-    d_rows = torch.zeros_like(rows)
-    asking = rows if query is None else query
-    d_asking = d_rows if query is None else torch.zeros_like(query)
-    for bucket, weights, noise in zip(buckets, saved[::2], saved[1::2], strict=True):
-        at = bucket.tokens if query is None else bucket.sequences[:, None]
-        places = (asking, at, rows, d_out.shape[1] if query is None else 0, bucket.tokens, heads)
-        _attend_backward(d_out, *places, weights, noise, p, d_asking, d_rows)
-    return None if query is None else d_asking, d_rows
-
-
-def _attend(
-    asking: Tensor,
-    at: Tensor,
-    rows: Tensor,
-    first: int,
-    tokens: Tensor,
-    heads: int,
-    noise: Tensor | None,
-    p: float,
-    out: Tensor,
-) -> Tensor:
-    """Writes y to the rows `at` (s, r) of `out` and gives w (r, t, X), X = s h sequences times heads.
-
-    The queries are the same rows of `asking`, the keys and values rows `tokens` (s, t) of `rows` from column
-    `first` on; what is no row is padding.
-    """
-    width = out.shape[1]
-    if rows.device.type == "cpu" and rows.dtype == torch.float32:
-        w = rows.new_empty(at.shape[1], tokens.shape[1], len(at) * heads)
-        asking_, at_, rows_, tokens_, w_, out_ = _arrays(asking, at, rows, tokens, w, out)
-        dropped, random = _dropped(noise, p)
-        kernels.attend(asking_, 0, at_, rows_, first, tokens_, heads, random, dropped, w_, out_)
-        return w
-    q, k, v = _laid(asking, at, rows, first, tokens, heads, width)
-    padding = (tokens == len(rows)).t().repeat_interleave(heads, 1)  # (t, X)
-    w = (_times(q, k) / math.sqrt(len(q))).masked_fill(padding, -torch.inf).softmax(1)  # (r, t, X)
-    y = _mixed(w if noise is None else w * keep(noise, p).to(w.dtype), v, 1)  # (c, r, X)
-    _write(out, 0, at, y, heads)
-    return w
-
-
-def _attend_backward(
-    d_out: Tensor,
-    asking: Tensor,
-    at: Tensor,
-    rows: Tensor,
-    first: int,
-    tokens: Tensor,
-    heads: int,
-    w: Tensor,
-    noise: Tensor | None,
-    p: float,
-    d_asking: Tensor,
-    d_rows: Tensor,
-) -> None:
-    """dv = (m w)^T dy; dw = m (dy v^T); ds = w (dw - sum of w dw) / sqrt(c); dq = ds k; dk = ds^T q.
-
-    Written to where the queries, keys and values lie.
-    """
-    width = d_out.shape[1]
-    if rows.device.type == "cpu" and rows.dtype == torch.float32:
-        d_out_, asking_, at_, rows_, tokens_ = _arrays(d_out, asking, at, rows, tokens)
-        w_, d_asking_, d_rows_ = _arrays(w, d_asking, d_rows)
-        dropped, random = _dropped(noise, p)
-        kernels.attend_backward(
-            d_out_, asking_, 0, at_, rows_, first, tokens_, heads, random, dropped, w_, d_asking_, d_rows_
-        )  # fmt: skip
-        return
-    q, k, v = _laid(asking, at, rows, first, tokens, heads, width)
-    dy = _read(d_out, 0, at, heads, width)
-    d_w, kept = _times(dy, v), w
-    if noise is not None:
-        mask = keep(noise, p).to(w.dtype)
-        d_w, kept = d_w * mask, w * mask
-    d_s = w * (d_w - (w * d_w).sum(1, keepdim=True)) / math.sqrt(len(q))
-    _write(d_asking, 0, at, _mixed(d_s, k, 1), heads)
-    _write(d_rows, first, tokens, _mixed(d_s, q[:, :, None], 0), heads)
-    _write(d_rows, first + width, tokens, _mixed(kept, dy[:, :, None], 0), heads)
-
-
-def _laid(
-    asking: Tensor, at: Tensor, rows: Tensor, first: int, tokens: Tensor, heads: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """q (c, r, X), k and v (c, t, X)."""
-    return (
-        _read(asking, 0, at, heads, width),
-        _read(rows, first, tokens, heads, width),
-        _read(rows, first + width, tokens, heads, width),
-    )
-
-
-def _read(x: Tensor, first: int, at: Tensor, heads: int, width: int) -> Tensor:
-    """`width` columns of the rows `at` (s, t), a column's heads side by side, as (c, t, X); else 0."""
-    cut = torch.cat([x[:, first : first + width], x.new_zeros(1, width)])
-    rows = cut[at].view(*at.shape, -1, heads)  # (s, t, c, h)
-    return rows.permute(2, 1, 0, 3).flatten(2)
-
-
-def _write(x: Tensor, first: int, at: Tensor, values: Tensor, heads: int) -> None:
-    """values (c, t, X) to the same place."""
-    columns, t, _ = values.shape
-    rows = values.view(columns, t, -1, heads).permute(2, 1, 0, 3).flatten(2)  # (s, t, c h)
-    real = at < len(x)
-    x[:, first : first + columns * heads][at[real]] = rows[real]
-
-
-def _dropped(noise: Tensor | None, p: float) -> tuple[int, np.ndarray]:
-    """Below what a byte drops, and the bytes; 0 and none without dropout."""
-    if noise is None:
-        return 0, np.empty((0, 0, 0), np.uint8)
-    return dropped_below(p), noise.numpy()
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.numpy() for tensor in tensors]
-
-
-def _noise(bucket: Bucket, heads: int, *, r_is_one: bool) -> Tensor:
-    """Random bytes (r, t, X) for dropout, drawn by each run as if it were alone."""
-    sizes = [(1 if r_is_one else t, t, s * heads) for s, t in bucket.runs]
-    noise = current().noise(sizes, bucket.tokens.device)
-    if len(noise) == 1:
-        return noise[0]
-    s, t = bucket.tokens.shape
-    whole = noise[0].new_zeros(1 if r_is_one else t, t, s * heads)
-    start = 0
-    for part, (r, own, x) in zip(noise, sizes, strict=True):
-        whole[:r, :own, start : start + x] = part
-        start += x
-    return whole
-
-
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T over the columns: (c, r, X) and (c, t, X) to (r, t, X)."""
-    product = a[0][:, None] * b[0]
-    for i in range(1, len(a)):
-        product = torch.addcmul(product, a[i][:, None], b[i])
-    return product
-
-
-def _mixed(weights: Tensor, values: Tensor, axis: int) -> Tensor:
-    """weights (r, t, X) times values (c, 1 or r, t or 1, X), summed over an axis, for each column."""
-    return torch.stack([(weights * column).sum(axis) for column in values])

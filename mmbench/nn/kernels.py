@@ -315,7 +315,7 @@ def attend_backward(
 
 
 @compiled
-def normalise(x, gain, shift, epsilon, y, norm):
+def normalise(x, gain, shift, y, norm, epsilon):
     """Layer normalisation of rows x (N, d) by the gain and shift (G, d) of their group, equal parts of N.
 
     Writes y (N, d), and each row's mean and 1 / deviation to `norm` (N, 2).
@@ -365,17 +365,40 @@ def normalise_backward(dy, x, norm, gain, dx, d_gain, d_shift):
 
 
 @compiled
-def lay_out(used, seen, most, observed):
-    """`time`, `sources`, `targets` and `last` of a pack (packing.py) from what is used and seen (G, B, T).
+def lay_out(used, most):
+    """`frame`, `flat`, `place` and `last` of sequences (packing.py) from what is used (G, B, T).
+
+    A group has `most` places for tokens.
+    """
+    groups, samples, length = used.shape
+    frame = np.zeros(groups * most, np.int64)
+    last = np.empty(groups * samples, np.int64)
+    flat, place = np.empty(used.sum(), np.int64), np.empty(used.sum(), np.int64)
+    token = 0
+    for group in range(groups):
+        at = group * most
+        for sample in range(samples):
+            row = group * samples + sample
+            for t in range(length):
+                if used[group, sample, t]:
+                    frame[at] = flat[token] = row * length + t
+                    place[token] = at
+                    token += 1
+                    at += 1
+            last[row] = at - 1
+    return frame, flat, place, last
+
+
+@compiled
+def neighbours(used, seen, most, observed):
+    """`sources` and `targets` of a pack (packing.py) from what is used and seen (G, B, T).
 
     A group has `most` places for tokens, and there are `observed` frames.
     """
     groups, samples, length = used.shape
     n = groups * most
-    time = np.zeros(n, np.int64)
     sources = np.full((3, n), observed)
     targets = np.full((3, observed), n)
-    last = np.empty(groups * samples, np.int64)
     tokens = np.empty(length + 2, np.int64)  # of one sequence, with a margin on either side
     frames = np.empty(length + 2, np.int64)
     frame = 0
@@ -386,17 +409,15 @@ def lay_out(used, seen, most, observed):
             frames[:] = observed
             for t in range(length):
                 if used[group, sample, t]:
-                    time[place] = t
                     tokens[t + 1] = place
                     place += 1
                 if seen[group, sample, t]:
                     frames[t + 1] = frame
                     frame += 1
-            last[group * samples + sample] = place - 1
             for t in range(length):
                 for k in range(3):
                     if used[group, sample, t]:
                         sources[k, tokens[t + 1]] = frames[t + k]
                     if seen[group, sample, t]:
                         targets[k, frames[t + 1]] = tokens[t + 2 - k]
-    return time, sources, targets, last
+    return sources, targets

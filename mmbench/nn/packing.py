@@ -7,22 +7,22 @@ matrix for each modality, and those of a sequence stand in order of time.
 Letters: M modalities, T the longest of their lengths T[m]; R runs, seeds that are trained side by side
 and share nothing but the layout (1 as a rule), B samples of each; G = M R groups, those that have
 parameters of their own, a modality's runs together; N = G n places for tokens, n for each group, S = G B
-sequences; O observed frames. The largest group fills its places; what stands in places that are left over
-is never read.
+sequences; O observed frames; of a bucket s sequences, r queries and t keys each. The largest group fills
+its places; what stands in places that are left over is never read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmbench.nn.basic import attended
-from mmbench.nn.kernels import lay_out
+from mmbench.nn.kernels import lay_out, neighbours
 
 BUCKETS = 3
 """Parts, by length, of a run's sequences, each of which attention pads to its longest."""
@@ -33,24 +33,82 @@ class Bucket(NamedTuple):
 
     sequences: Tensor
     """(s,) which, a run's together."""
+    asking: Tensor
+    """(s, r) the tokens that ask; their N, which is none, at padding."""
     tokens: Tensor
-    """(s, t) their tokens; N, which is none, at padding."""
-    runs: tuple[tuple[int, int], ...]
-    """For each run, how many sequences it has here, and the length of their longest."""
+    """(s, t) the tokens that are asked; their N at padding."""
+    runs: tuple[tuple[int, int, int], ...]
+    """For each run, how many sequences it has here, and the most that ask and are asked in one."""
+
+    def asked_once(self) -> Bucket:
+        """The same where each sequence has one query, its own number among those of all."""
+        runs = tuple((s, min(r, 1), t) for s, r, t in self.runs)
+        return self._replace(asking=self.sequences[:, None], runs=runs)
 
 
 @dataclass(frozen=True)
-class Pack:
-    """Where everything is."""
+class Sequences:
+    """Where each token is."""
 
     runs: int
     """R."""
-    samples: int
-    """B."""
-    groups: int
-    """G."""
-    time: Tensor
-    """(N,) the position of each token in its sequence as it was padded."""
+    shape: tuple[int, int, int]
+    """(G, B, T)."""
+    frame: Tensor
+    """(N,) which of the G B T frames stands at each place; 0 where a place is left over."""
+    flat: Tensor
+    """(tokens,) which of the G B T frames are tokens."""
+    place: Tensor
+    """(tokens,) where each of them stands."""
+    last: Tensor
+    """(S,) the last token of each sequence."""
+    length: Tensor
+    """(S,) how many it has."""
+
+    @property
+    def samples(self) -> int:
+        """B."""
+        return self.shape[1]
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.shape[0]
+
+    @cached_property
+    def time(self) -> Tensor:
+        """(N,) the position of each token in its sequence as it was padded."""
+        return self.frame % self.shape[2]
+
+    @cached_property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """For attention of each sequence to itself."""
+        return between(self, self)
+
+    def frames_of(self, group: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Which sample and frame stands at each of a group's places (n,), and whether any does."""
+        groups, samples, longest = self.shape
+        own = self.frame.view(groups, -1)[group]
+        sample = own.div(longest, rounding_mode="floor") % samples
+        count = self.length.view(groups, -1)[group].sum()
+        return sample, own % longest, torch.arange(len(own), device=own.device) < count
+
+    def take(self, padded: Tensor) -> Tensor:
+        """Of (G, B, T, d) the tokens (N, d)."""
+        return padded.flatten(0, 2).index_select(0, self.frame)
+
+    def spread(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, d) as (G, B, T, d), zero at padding."""
+        groups, samples, longest = self.shape
+        blank = tokens.new_zeros(groups * samples * longest, tokens.shape[1])
+        whole = blank.index_copy(0, self.flat, tokens.index_select(0, self.place))
+        return whole.view(*self.shape, -1)
+
+
+@dataclass(frozen=True)
+class Pack(Sequences):
+    """Where everything is, observed frames too."""
+
     frames: tuple[list[int], ...]
     """By modality, how many observed frames each run has."""
     observed: tuple[Tensor, ...]
@@ -59,11 +117,6 @@ class Pack:
     """(3, N) the observed frame, or O, before, at and after each token."""
     targets: Tensor
     """(3, O) the token, or N, after, at and before each observed frame: `sources` the other way round."""
-    last: Tensor
-    """(S,) the last token of each sequence."""
-    length: Tensor
-    """(S,) how many it has."""
-    buckets: tuple[Bucket, ...]
 
     def grid(self, length: int, modality: int) -> Tensor:
         """(R, B, length) the token of each frame of one modality; N at padding."""
@@ -81,58 +134,77 @@ class Pack:
 def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
     """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m]).
 
-    Tokens are what is `attended` to: of a modality that is absent the first frame. Worked out by plain
-    loops on the CPU, wherever the batch is: every number here depends on those before.
+    Tokens are what is `attended` to: of a modality that is absent the first frame.
     """
-    runs, samples = valid[0].shape[:2]
-    device = valid[0].device
-    lengths = [mask.shape[2] for mask in valid]
-    padded = np.zeros((2, len(valid), runs, samples, max(lengths)), np.bool_)
-    for m, length in enumerate(lengths):
-        padded[0, m, ..., :length] = attended(valid[m]).cpu().numpy()
-        padded[1, m, ..., :length] = observed[m].cpu().numpy()
-    used, seen = padded.reshape(2, -1, *padded.shape[3:])  # (G, B, T)
-    frames = seen.sum((1, 2))  # (G,)
-    most = int(used.sum((1, 2)).max())  # n
-    time, sources, targets, last = lay_out(used, seen, most, int(frames.sum()))
-    length = used.sum(2).ravel()
-
-    def there(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
-    rows = [mask.cpu().numpy().ravel().nonzero()[0] for mask in observed]
+    runs, device = len(valid[0]), valid[0].device
+    used = attended(stack_padded(valid, 2)).flatten(0, 1)  # (G, B, T)
+    seen = stack_padded(observed, 2).flatten(0, 1)
+    laid = lay(used, runs)
+    frames = seen.sum((1, 2)).view(-1, runs).tolist()  # (M, R)
+    most, total = len(laid.frame) // laid.groups, sum(map(sum, frames))
+    sources, targets = neighbours(used.cpu().numpy(), seen.cpu().numpy(), most, total)
     return Pack(
-        runs=runs,
-        samples=samples,
-        groups=len(used),
-        time=there(time),
-        frames=tuple(own.tolist() for own in np.split(frames, len(valid))),
-        observed=tuple(map(there, rows)),
-        sources=there(sources),
-        targets=there(targets),
-        last=there(last),
-        length=there(length),
-        buckets=tuple(
-            Bucket(there(chosen), there(tokens), sizes)
-            for chosen, tokens, sizes in _buckets(length, last, len(used), runs, len(time))
-        ),
+        **vars(laid),
+        frames=tuple(frames),
+        observed=tuple(mask.flatten().nonzero().squeeze(1) for mask in observed),
+        sources=torch.from_numpy(sources).to(device),
+        targets=torch.from_numpy(targets).to(device),
     )
 
 
-def _buckets(
-    length: np.ndarray, last: np.ndarray, groups: int, runs: int, n: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[tuple[int, int], ...]]]:
-    """Each run's sequences by length, in parts of about as many; equal parts of all runs together."""
-    places = np.arange(len(length)).reshape(groups // runs, runs, -1)
+def stack_padded(sequences: Sequence[Tensor], axis: int = 1) -> Tensor:
+    """Sequences that differ in their length along an axis as one (M, ...), zero or False behind the shorter."""
+    longest = max(x.shape[axis] for x in sequences)
+    padded = []
+    for x in sequences:
+        shape = list(x.shape)
+        shape[axis] = longest - x.shape[axis]
+        padded.append(torch.cat([x, x.new_zeros(shape)], axis))
+    return torch.stack(padded)
+
+
+def lay(used: Tensor, runs: int = 1) -> Sequences:
+    """Lays sequences out whose tokens are the `used` (G, B, T), some of each; groups are a modality's runs together.
+
+    Worked out on the CPU, wherever the batch is: each number depends on those before.
+    """
+    groups, samples, longest = used.shape
+    count = used.sum(2)  # (G, B)
+    most = int(count.sum(1).max())
+    found = lay_out(used.cpu().numpy(), most)
+    frame, flat, place, last = (torch.from_numpy(array).to(used.device) for array in found)
+    shape = (groups, samples, longest)
+    return Sequences(runs, shape, frame, flat, place, last, count.flatten())
+
+
+def between(asking: Sequences, asked: Sequences) -> tuple[Bucket, ...]:
+    """For attention of each sequence to its like in another layout, or in the same one.
+
+    Each run's sequences go by the work they are, in parts of about as many; equal parts of all runs together.
+    """
+    work = asking.length * asked.length
+    places = torch.arange(len(work), device=work.device).view(-1, asking.runs, asking.samples)
     parts = []  # by run
-    for run in range(runs):
-        own = places[:, run].ravel()
-        parts.append(np.array_split(own[length[own].argsort(kind="stable")], BUCKETS))
+    for run in range(asking.runs):
+        own = places[:, run].flatten()
+        parts.append(own[work[own].argsort(stable=True)].tensor_split(BUCKETS))
+    found = []
     for together in zip(*parts, strict=True):
-        if not len(chosen := np.concatenate(together)):
+        if not (chosen := torch.cat(together)).numel():
             continue  # fewer sequences than parts
-        longest = [int(length[part[-1]]) if len(part) else 0 for part in together]
-        count, steps = length[chosen][:, None], np.arange(max(longest))
-        tokens = last[chosen][:, None] - count + 1 + steps  # (s, t)
-        sizes = tuple((len(part), most) for part, most in zip(together, longest, strict=True))
-        yield chosen, np.where(steps < count, tokens, n), sizes
+        asks, told = ([_longest(laid, part) for part in together] for laid in (asking, asked))
+        runs = tuple(zip(map(len, together), asks, told, strict=True))
+        queries, keys = _tokens(asking, chosen, max(asks)), _tokens(asked, chosen, max(told))
+        found.append(Bucket(chosen, queries, keys, runs))
+    return tuple(found)
+
+
+def _longest(laid: Sequences, part: Tensor) -> int:
+    return int(laid.length[part].max()) if len(part) else 0
+
+
+def _tokens(laid: Sequences, chosen: Tensor, most: int) -> Tensor:
+    """(s, most) the tokens of some sequences; N at padding."""
+    last, length = laid.last[chosen, None], laid.length[chosen, None]
+    steps = torch.arange(most, device=last.device)
+    return torch.where(steps < length, last - length + 1 + steps, len(laid.frame))

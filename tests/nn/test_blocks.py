@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmbench.nn.blocks import attended, fed
-from mmbench.nn.packing import pack
+from mmbench.nn.blocks import add_attention, add_feed_forward
+from mmbench.nn.packing import between, pack
 
 HEADS, WIDTH = 2, 6
 VALID = torch.tensor([[[1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]]]).bool()  # (R, B, T)
@@ -32,54 +32,79 @@ def same_gradients(made, expected, leaves) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_fed_is_a_norm_two_layers_and_a_residual(dtype):
+def test_a_feed_forward_half_is_a_norm_two_layers_and_a_residual(dtype):
     torch.manual_seed(0)
     x = torch.randn(10, WIDTH, dtype=dtype, requires_grad=True)
     own = parameters((WIDTH,), (WIDTH,), (9, WIDTH), (9,), (WIDTH, 9), (WIDTH,), dtype=dtype)
     gain, shift, w1, b1, w2, b2 = own
     hidden = (normed(x, gain, shift) @ w1.transpose(1, 2) + b1[:, None]).relu()
     expected = x + (hidden @ w2.transpose(1, 2) + b2[:, None]).view(x.shape)
-    made = fed(x, *own)
+    made = add_feed_forward(x, *own)
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
     same_gradients(made, expected, [x, *own])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("only_last", [False, True])
-def test_attended_is_torchs_attention_to_a_norm_and_a_residual(only_last, dtype):
-    torch.manual_seed(0)
-    laid = pack([VALID, OTHER], [VALID, OTHER])
-    x = torch.randn(len(laid.time), WIDTH, dtype=dtype, requires_grad=True)
-    shapes = ((WIDTH,), (WIDTH,), (3 * WIDTH, WIDTH), (3 * WIDTH,), (WIDTH, WIDTH), (WIDTH,))
-    own = parameters(*shapes, dtype=dtype)
-    gain, shift, w, b, w_out, b_out = own
-    y = normed(x, gain, shift).flatten(0, 1)
+SHAPES = ((WIDTH,), (WIDTH,), (3 * WIDTH, WIDTH), (3 * WIDTH,), (WIDTH, WIDTH), (WIDTH,))
+
+
+def by_torch(asking, told, g, w, b, w_out, b_out) -> torch.Tensor:
+    """torch's attention of frames (r, d) to others (t, d), with parameters of group g."""
     # a head's columns side by side, as torch has them
     order = torch.arange(WIDTH).view(-1, HEADS).t().flatten()
-    expected = [torch.zeros(0)] * len(laid.last)
-    for s, (last, length) in enumerate(zip(laid.last.tolist(), laid.length.tolist(), strict=True)):
-        g, at = s // 3, slice(last - length + 1, last + 1)
-        frames = y[at]
-        made, _ = F.multi_head_attention_forward(
-            (frames[-1:] if only_last else frames)[:, None],
-            *(frames[:, None], frames[:, None], WIDTH, HEADS),
-            w[g].view(3, WIDTH, WIDTH)[:, order].flatten(0, 1),
-            b[g].view(3, WIDTH)[:, order].flatten(),
-            *(None, None, False, 0.0, w_out[g][:, order], b_out[g]),
-            need_weights=False,
-        )
-        expected[s] = x[at][-len(made) :] + made[:, 0]
-    found = attended(x, laid, HEADS, 0.0, *own, only_last=only_last)
+    made, _ = F.multi_head_attention_forward(
+        *(asking[:, None], told[:, None], told[:, None], WIDTH, HEADS),
+        w[g].view(3, WIDTH, WIDTH)[:, order].flatten(0, 1),
+        b[g].view(3, WIDTH)[:, order].flatten(),
+        *(None, None, False, 0.0, w_out[g][:, order], b_out[g]),
+        need_weights=False,
+    )
+    return made[:, 0]
+
+
+def tokens_of(laid, s: int) -> slice:
+    last, length = int(laid.last[s]), int(laid.length[s])
+    return slice(last - length + 1, last + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("only_last", [False, True])
+@pytest.mark.parametrize("to", ["itself", "memory", "memory as it is"])
+def test_an_attention_half_is_torchs_attention_to_a_norm_and_a_residual(to, only_last, dtype):
+    torch.manual_seed(0)
+    laid, other = pack([VALID, OTHER], [VALID, OTHER]), pack([OTHER, VALID], [OTHER, VALID])
+    x = torch.randn(len(laid.time), WIDTH, dtype=dtype, requires_grad=True)
+    own = parameters(*SHAPES, dtype=dtype)
+    y = normed(x, *own[:2]).flatten(0, 1)
+    memory, told, where, buckets = None, y, laid, laid.buckets
+    if to != "itself":
+        memory = torch.randn(len(other.time), WIDTH, dtype=dtype, requires_grad=True)
+        told = normed(memory, *own[:2]).flatten(0, 1) if to == "memory" else memory
+        where, buckets = other, between(laid, other)
+    parts = []
+    for s in range(len(laid.last)):
+        at = tokens_of(laid, s)
+        if only_last:
+            at = slice(at.stop - 1, at.stop)
+        parts.append(x[at] + by_torch(y[at], told[tokens_of(where, s)], s // 3, *own[2:]))
+    expected = torch.cat(parts)
+    asking = [bucket.asked_once() if only_last else bucket for bucket in buckets]
+    found = add_attention(
+        *(x, asking, HEADS, 0.0, *own),
+        last=laid.last if only_last else None,
+        memory=memory,
+        same_norm=to == "memory",
+    )
     if not only_last:
-        tokens = [range(b - n + 1, b + 1) for b, n in zip(laid.last, laid.length, strict=True)]
-        found = found[[int(token) for own_ in tokens for token in own_]]
-    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
-    same_gradients(found, torch.cat(expected), [x, *own])
+        found = torch.cat([found[tokens_of(laid, s)] for s in range(len(laid.last))])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    same_gradients(found, expected, [x, *own] if memory is None else [x, memory, *own])
 
 
 def test_dropout_acts_on_the_attention_of_a_layer():
     laid = pack([VALID], [VALID])
     x = torch.randn(len(laid.time), WIDTH)
-    own = [torch.randn(1, *shape) for shape in ((WIDTH,), (WIDTH,), (3 * WIDTH, WIDTH), (3 * WIDTH,), (WIDTH, WIDTH), (WIDTH,))]  # fmt: skip
-    assert torch.equal(attended(x, laid, HEADS, 0.0, *own), attended(x, laid, HEADS, 0.0, *own))
-    assert not torch.equal(attended(x, laid, HEADS, 0.5, *own), attended(x, laid, HEADS, 0.5, *own))
+    own = [torch.randn(1, *shape) for shape in SHAPES]
+    still = [add_attention(x, laid.buckets, HEADS, 0.0, *own) for _ in range(2)]
+    noisy = [add_attention(x, laid.buckets, HEADS, 0.5, *own) for _ in range(2)]
+    assert torch.equal(*still)
+    assert not torch.equal(*noisy)

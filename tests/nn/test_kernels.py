@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmbench.nn import grouped, kernels
+from mmbench.nn import attend, kernels
 
 
 def test_powers_of_2_are_those_of_numpy():
@@ -42,8 +42,8 @@ def test_kernels_are_the_equations_in_float64(layout, p):
         q, kv, dy = (x.to(dtype) for x in (query, rows, d_out))
         y, dq, dkv = torch.zeros_like(q), torch.zeros_like(q), torch.zeros_like(kv)
         where = (q, places[0], kv, 0, places[1], heads)
-        w = grouped._attend(*where, noise, p, y)
-        grouped._attend_backward(dy, *where, w, noise, p, dq, dkv)
+        w = attend._attend(*where, noise, p, y)
+        attend._attend_backward(dy, *where, w, noise, p, dq, dkv)
         found.append([x.float() for x in (w, y, dq, dkv)])
     real = torch.zeros(len(query), dtype=torch.bool)
     real[places[0][places[0] < len(query)]] = True
@@ -57,7 +57,7 @@ def test_a_nan_stays_one():
     q = torch.full((3, 2), torch.nan)
     y = torch.zeros(3, 2)
     at = torch.arange(3)[:, None]
-    grouped._attend(q, at, torch.ones(3, 4), 0, at, 1, None, 0.0, y)
+    attend._attend(q, at, torch.ones(3, 4), 0, at, 1, None, 0.0, y)
     assert y.isnan().all()
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mmbench.data import DataSpec
+
 
 class Adam:
     """torch's Adam on some modules, after the gradient has been clipped."""
@@ -20,3 +22,8 @@ class Adam:
         sum(terms.values(), torch.zeros(())).backward()
         nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.optimiser.step()
+
+
+def adam(spec: DataSpec, *modules: nn.Module) -> Adam:
+    """With the data set's learning rate and clipping."""
+    return Adam(*modules, learning_rate=spec.schedule.learning_rate, clip=spec.schedule.clip)
