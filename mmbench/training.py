@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -159,7 +159,7 @@ class _StageLoop:
         for update in self.updates:
             update.train()
         orders = np.stack([order.permutation(len(self.train_split)) for order in self.orders])
-        sums: dict[str, Tensor] = {}
+        sums: dict[tuple[str, ...], Tensor] = {}
         started = time.perf_counter()
         with drawing_from(self.dropout):
             for at in in_order(orders.shape[1], self.schedule.batch_size):
@@ -173,24 +173,26 @@ class _StageLoop:
                         terms = self.seeds.call(
                             update.step.loss, outputs, batch, shared=(self.rng,)
                         )
+                        names = tuple(terms)
+                        values = torch.stack([v.reshape(-1) for v in terms.values()])  # (k, R)
                     with self._spent("backward"):
-                        update.take(terms, last=update is self.updates[-1], clip=self.schedule.clip)
+                        last = update is self.updates[-1]
+                        update.take(values.sum(), last=last, clip=self.schedule.clip)
                         if update.step.after is not None:
                             with torch.no_grad():
                                 self.seeds.call(update.step.after, outputs, batch)
-                    self._check(terms, f"{self.stage.name}, epoch {number}, sample {at.start}")
+                    values = values.detach()
+                    place = f"{self.stage.name}, epoch {number}, sample {at.start}"
+                    self._check(names, values, place)
                     if len(self.failed) == len(self.best):
                         return
-                    for name, value in terms.items():
-                        part = value.detach() * (rows.shape[1] / orders.shape[1])
-                        sums[name] = sums[name] + part if name in sums else part
+                    part = values * (rows.shape[1] / orders.shape[1])
+                    sums[names] = sums[names] + part if names in sums else part
                 self.log.steps += 1
                 self.tick()
         with self._spent("validation"), drawing_from(self.dropout):
             losses = self._validate()
-        self._note(
-            number, {name: value.reshape(-1).tolist() for name, value in sums.items()}, losses
-        )
+        self._note(number, _by_term(sums), losses)
         self.log.seconds += time.perf_counter() - started
 
     def finish(self) -> list[StageLog]:
@@ -231,12 +233,11 @@ class _StageLoop:
             batch = replace(batch, given=tree_map(lambda values: values[run, at], self.given))
         return self.seeds.laid(batch)
 
-    def _check(self, terms: dict[str, Tensor], where: str) -> None:
-        """Notes which seeds have a term that is not finite."""
-        values = torch.stack([value.detach().reshape(-1) for value in terms.values()])  # (k, R)
+    def _check(self, names: Sequence[str], values: Tensor, where: str) -> None:
+        """Notes which seeds have a term that is not finite: values (k, R)."""
         if bool(values.isfinite().all()):
             return
-        for name, row in zip(terms, values.tolist(), strict=True):
+        for name, row in zip(names, values.tolist(), strict=True):
             for i, value in enumerate(row):
                 if not math.isfinite(value):
                     self._fail(i, f"{where}: loss term {name} is {value}")
@@ -311,11 +312,10 @@ class _Update:
         for module in self.step.updates:
             module.train()
 
-    def take(self, terms: dict[str, Tensor], *, last: bool, clip: float) -> None:
-        """One update by the gradient of the terms' sum, clipped for each seed by itself."""
-        total = torch.stack([value.sum() for value in terms.values()]).sum()
+    def take(self, loss: Tensor, *, last: bool, clip: float) -> None:
+        """One update by the gradient of all seeds' loss, clipped for each seed by itself."""
         gradients = torch.autograd.grad(
-            total, self.leaves, retain_graph=not last, allow_unused=True, materialize_grads=True
+            loss, self.leaves, retain_graph=not last, allow_unused=True, materialize_grads=True
         )
         runs = len(self.rows)
         gradient = torch.cat([part.reshape(runs, -1) for part in gradients], 1)  # (R, P)
@@ -326,6 +326,15 @@ class _Update:
     def validated(self, loss: float) -> None:
         if self.plateau:
             self.plateau.step(loss)
+
+
+def _by_term(sums: Mapping[tuple[str, ...], Tensor]) -> dict[str, list[float]]:
+    """Each term's means, a number for each seed, from sums (k, R) of terms that came together."""
+    means: dict[str, Tensor] = {}
+    for names, values in sums.items():
+        for name, row in zip(names, values, strict=True):
+            means[name] = means[name] + row if name in means else row
+    return {name: row.tolist() for name, row in means.items()}
 
 
 def stacked(

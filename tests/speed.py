@@ -43,7 +43,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
 }
 """The same as the equations stand: of a DataSpec and a method's settings, something with a `step(batch)`."""
 
-STEPS = 4
+STEPS = 8
 """Updates in one pass over the samples, whatever the step."""
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
+from mmbench.nn import kernels
 from mmbench.nn.attention import Encoder
 from mmbench.nn.basic import positional_encoding
-from mmbench.nn.grouped import shifted
 from mmbench.nn.packing import Pack, pack
 from mmbench.randomness import current, keep
 
@@ -55,8 +56,41 @@ class Embedding(nn.Module):
             for own, tap in zip(torch.split(frames, sizes), taps, strict=True):  # of each run
                 parts.append(own @ tap.flatten(0, 1).t())  # (O[m], 3 d)
         taken = torch.cat(parts).view(-1, *self.taps[0].shape[1:3])  # (O, 3, d)
-        tokens = shifted(taken, laid.sources, laid.targets) + self.positions[laid.time]
-        return (tokens.view(len(self.bias), -1, tokens.shape[1]) + self.bias[:, None]).flatten(0, 1)
+        places = self.positions.index_select(0, laid.time)
+        return _Convolved.apply(taken, self.bias, places, laid.sources, laid.targets)  # type: ignore[no-untyped-call]
+
+
+class _Convolved(torch.autograd.Function):
+    """y[n] = sum over k = 0, 1, 2 of x[sources[k, n], k], plus its group's bias and its place; an index of O adds 0."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor, places: Tensor, sources: Tensor, targets: Tensor
+    ) -> Tensor:
+        """x (O, 3, d), what each observed frame gives the token after, at and before it; y (N, d)."""
+        ctx.groups = len(bias)
+        ctx.save_for_backward(targets)
+        if x.device.type == "cpu" and x.dtype == torch.float32:
+            y = places.clone()
+            kernels.add_neighbours(x.numpy(), sources.numpy(), bias.numpy(), y.numpy())
+            return y
+        x = torch.cat([x, x.new_zeros(1, *x.shape[1:])])  # (O + 1, 3, d)
+        y = sum((x[own, k] for k, own in enumerate(sources)), places)
+        return (y.view(len(bias), -1, y.shape[1]) + bias[:, None]).view(y.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """A frame's three parts went to three tokens, whence their gradients come."""
+        (targets,) = ctx.saved_tensors
+        d_bias = dy.view(ctx.groups, -1, dy.shape[1]).sum(1)
+        if dy.device.type == "cpu" and dy.dtype == torch.float32:
+            dx = dy.new_empty(targets.shape[1], 3, dy.shape[1])
+            kernels.add_neighbours_backward(dy.numpy(), targets.numpy(), dx.numpy())
+        else:
+            padded = torch.cat([dy, dy.new_zeros(1, dy.shape[1])])  # (N + 1, d)
+            dx = padded[targets.t()]
+        return dx, d_bias, None, None, None
 
 
 class FrontEnd(nn.Module):

@@ -123,29 +123,3 @@ def norm_backward(
     inner = dz - dz.mean(2, keepdim=True) - z * (z * dz).mean(2, keepdim=True)
     dx += inner.view(x.shape) * moments[:, 1:]
     return (dy * z).sum(1), dy.sum(1)
-
-
-class _Shifted(torch.autograd.Function):
-    """y[n] = x[sources[0, n], 0] + x[sources[1, n], 1] + x[sources[2, n], 2]; an index of O adds 0."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
-        ctx.save_for_backward(targets)
-        x = torch.cat([x, x.new_zeros(1, *x.shape[1:])])  # (O + 1, 3, d)
-        y = x[:, 1].index_select(0, sources[1])
-        y += x[:, 0].index_select(0, sources[0])
-        y += x[:, 2].index_select(0, sources[2])
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """A frame's three parts went to three tokens, whence their gradients come."""
-        (targets,) = ctx.saved_tensors
-        dy = torch.cat([dy, dy.new_zeros(1, dy.shape[1])])  # (N + 1, d)
-        return dy.index_select(0, targets.t().flatten()).view(-1, 3, dy.shape[1]), None, None
-
-
-def shifted(x: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
-    """(O, 3, d), each observed frame's part in the token after, at and before it, to tokens (N, d)."""
-    return _Shifted.apply(x, sources, targets)  # type: ignore[no-untyped-call]

@@ -365,6 +365,33 @@ def normalise_backward(dy, x, norm, gain, dx, d_gain, d_shift):
 
 
 @compiled
+def add_neighbours(x, sources, bias, y):
+    """Adds to each token y (N, d) its group's bias (G, d) and x[sources[k, n], k] for each k, x (O, 3, d)."""
+    n, d = y.shape
+    each = n // len(bias)
+    for token in range(n):
+        group = token // each
+        for i in range(d):
+            y[token, i] += bias[group, i]
+        for k in range(3):
+            frame = sources[k, token]
+            if frame < len(x):
+                for i in range(d):
+                    y[token, i] += x[frame, k, i]
+
+
+@compiled
+def add_neighbours_backward(dy, targets, dx):
+    """dx[o, k] = dy[targets[k, o]], 0 where that is no token."""
+    n, d = dy.shape
+    for frame in range(len(dx)):
+        for k in range(3):
+            token = targets[k, frame]
+            for i in range(d):
+                dx[frame, k, i] = dy[token, i] if token < n else np.float32(0)
+
+
+@compiled
 def lay_out(used, most):
     """`frame`, `flat`, `place` and `last` of sequences (packing.py) from what is used (G, B, T).
 

@@ -9,6 +9,7 @@ from torch import nn
 from mmbench.batching import Batch, conceal
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.nn import Dropout, FrontEnd, attended, last_valid, linear, mlp, positional_encoding
+from mmbench.nn.encoder import _Convolved
 from mmbench.tasks import Regression
 
 
@@ -232,3 +233,23 @@ def test_dropout_is_the_global_streams_and_differs_from_call_to_call():
     first, second = drop(x), drop(x)
     torch.manual_seed(1)
     assert torch.equal(drop(x), first) and not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_token_adds_up_its_neighbours_and_its_gradient_goes_back_to_them(dtype):
+    """In float32 by compiled loops, in float64 by torch."""
+    torch.manual_seed(0)
+    # two frames of which tokens 0, 1 of one group and 2, 3 of another see:
+    sources = torch.tensor([[2, 0, 1, 2], [0, 1, 2, 2], [1, 2, 2, 2]])
+    targets = torch.tensor([[1, 2], [0, 1], [4, 0]])
+    x, bias = torch.randn(2, 3, 5, dtype=dtype), torch.randn(2, 5, dtype=dtype)
+    leaves = [x.requires_grad_(), bias.requires_grad_()]
+    places = torch.randn(4, 5, dtype=dtype)
+    made = _Convolved.apply(x, bias, places, sources, targets)
+    padded = torch.cat([x, x.new_zeros(1, 3, 5)])
+    expected = sum(padded[sources[k], k] for k in range(3))
+    expected = expected + places + bias.repeat_interleave(2, 0)
+    torch.testing.assert_close(made, expected)
+    weights = torch.randn_like(made)
+    mine, theirs = (torch.autograd.grad((y * weights).sum(), leaves) for y in (made, expected))
+    torch.testing.assert_close(mine, theirs)

@@ -4,22 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.nn.grouped import GroupedFeedForward, GroupedLinear, GroupedNorm, shifted
-
-
-def test_shifted_adds_three_neighbours_and_its_gradient_goes_back_to_them():
-    torch.manual_seed(0)
-    # two frames of which tokens 0, 1, 2 see: none, 0, 1 / 0, 1, none / 1, none, none
-    sources = torch.tensor([[2, 0, 1], [0, 1, 2], [1, 2, 2]])
-    targets = torch.tensor([[1, 2], [0, 1], [3, 0]])
-    x = torch.randn(2, 3, 4, requires_grad=True)
-    made = shifted(x, sources, targets)
-    padded = torch.cat([x, torch.zeros(1, 3, 4)])
-    expected = sum(padded[sources[k], k] for k in range(3))
-    torch.testing.assert_close(made, expected)
-    weights = torch.randn_like(made)
-    mine, theirs = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (made, expected))
-    torch.testing.assert_close(mine, theirs)
+from mmbench.nn.grouped import GroupedFeedForward, GroupedLinear, GroupedNorm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
