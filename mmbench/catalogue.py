@@ -21,7 +21,6 @@ from mmbench.paths import cache_dir
 from mmbench.registry import Registry, discover, entry_points, unknown
 from mmbench.settings import hyperparameters
 
-
 FACTS = {
     "ablates": "ablation of",
     "paper": "paper",
@@ -89,8 +88,7 @@ def describe(registry: Registry) -> dict[str, Any]:
                 "kind": kind,
                 "name": name,
                 "version": getattr(found.cls, "version", None),
-                "summary": getattr(found.cls, "summary", None)
-                or f"{found.cls.title}: {found.cls.formula}",
+                "summary": _summary(found.cls),
                 "facts": _facts(kind, found.cls),
                 "plugin": found.source.name,
                 "distribution": found.source.distribution,
@@ -103,6 +101,11 @@ def describe(registry: Registry) -> dict[str, Any]:
             for source, error in registry.broken.values()
         ],
     }
+
+
+def _summary(cls: type[Any]) -> str:
+    """One line; a metric's is its formula, and there may be none."""
+    return f"{cls.title}: {cls.formula}" if hasattr(cls, "formula") else getattr(cls, "summary", "")
 
 
 def _facts(kind: str, cls: type[Any]) -> dict[str, Any]:
@@ -118,7 +121,9 @@ def _facts(kind: str, cls: type[Any]) -> dict[str, Any]:
     if kind == "metric":
         known["better"] = "higher" if cls.higher_is_better else "lower"
     told = {FACTS[name]: value for name, value in known.items() if value}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in told.items()
+    }
 
 
 def _fingerprint() -> str:
