@@ -146,7 +146,7 @@ def _section(group: pd.DataFrame, titles: Sequence[str], metrics: Metrics) -> It
     title = f"{about.title if about is not None else first['metric']}{unit}"
     paper = f", table {first['table']} ({first['name']})" if "table" in group else ""
     yield f"## {first['method']}: {title}, {first['protocol']}{paper}"
-    if "table" not in group and (group["difference"].abs() <= SLACK).all():
+    if (group["difference"].abs() <= SLACK).all():
         yield f"Equal in all {len(group)} cells."
         return
     lines = []
