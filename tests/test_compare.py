@@ -286,7 +286,7 @@ def test_against_the_paper_each_cell_has_both_numbers_their_difference_and_the_f
     assert "**85 of the 216 cells** that table 2 reports with a modality missing" in out
     assert ", 1 of them by less than the paper rounds:" in out
     assert ["Self-MM", "self-mm", "6", "5", "3", "0", "14 of 24"] in table
-    assert "- Only measured: protocol intra; method constant, late-fusion, oracle." in out
+    assert re.search("^- Only measured: protocol intra; method .*constant.*oracle", out, re.M)
     assert all(len(line) <= 80 for line in out.splitlines() if line.startswith("|"))
 
 
