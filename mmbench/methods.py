@@ -82,6 +82,8 @@ class Method(nn.Module):
     """What it sees in training beyond incomplete samples and their targets."""
     competes: ClassVar[bool] = True
     """Whether it may be the best of a column; not what others are only measured by."""
+    ablates: ClassVar[str] = ""
+    """Name of the method that this is without one of its parts. It runs by its name, not as one of "all"."""
     sampler: ClassVar[str] = "msm"
     """What goes missing in its training."""
 

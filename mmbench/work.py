@@ -295,10 +295,16 @@ def _git() -> dict[str, Any]:
 def code_sha256(cls: type[Any]) -> str:
     """Of the source that a method's numbers come from, without comments and docstrings.
 
-    That is its module, or all of its package, and the modules of mmbench that train it.
+    That is its module, or all of its package, those of the methods that it extends, and the modules of
+    mmbench that train it.
     """
-    file = Path(inspect.getfile(cls))
-    files = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+    files: list[Path] = []
+    for base in cls.__mro__:
+        if not issubclass(base, mmbench.Method) or base is mmbench.Method:
+            continue
+        file = Path(inspect.getfile(base))
+        own = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+        files += [path for path in own if path not in files]
     for name in DECISIVE:
         place = Path(mmbench.__file__).with_name(name)
         files += sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
