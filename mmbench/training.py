@@ -161,11 +161,13 @@ class _StageLoop:
         orders = np.stack([order.permutation(len(self.train_split)) for order in self.orders])
         sums: dict[tuple[str, ...], Tensor] = {}
         started = time.perf_counter()
+        with self._spent("data"):
+            drawn = self._draw()
         with drawing_from(self.dropout):
             for at in in_order(orders.shape[1], self.schedule.batch_size):
                 rows = orders[:, at]  # (R, B)
                 with self._spent("data"):
-                    batch = self._batch(rows, number)
+                    batch = self._batch(rows, number, drawn)
                 with self._spent("forward"):
                     outputs = self.seeds.call(forward, batch)
                 for update in self.updates:
@@ -213,17 +215,23 @@ class _StageLoop:
             for i in range(n)
         ]
 
-    def _batch(self, rows: np.ndarray, number: int) -> Batch:
+    def _draw(self) -> list[dict[str, np.ndarray]]:
+        """What each seed sees of the training split in one epoch: all of them by one call each."""
+        if self.stage.data == "complete":
+            return []
+        valid = self.train_split.samples.valid
+        return [self.sampler.draw(valid, rng) for rng in self.missing]
+
+    def _batch(
+        self, rows: np.ndarray, number: int, drawn: Sequence[dict[str, np.ndarray]]
+    ) -> Batch:
         """Training samples (R, B), as each seed meets them."""
         masks = None
-        if self.stage.data != "complete":
-            drawn = [
-                self.sampler.draw(
-                    {m: v[own] for m, v in self.train_split.samples.valid.items()}, rng
-                )
-                for own, rng in zip(rows, self.missing, strict=True)
-            ]
-            masks = {m: np.stack([each[m] for each in drawn]) for m in drawn[0]}
+        if drawn:
+            masks = {
+                m: np.stack([each[m][own] for each, own in zip(drawn, rows, strict=True)])
+                for m in drawn[0]
+            }
         batch = self.train_split.training_batch(
             rows, masks, paired=self.stage.data == "paired", epoch=number
         )
