@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -310,6 +311,11 @@ class _Update:
     def __init__(self, step: Step, seeds: Alone | SideBySide) -> None:
         self.step = step
         self.rows, self.leaves = seeds.flatten(step.updates)
+        self.gradient = self.rows.grad = torch.zeros_like(self.rows)
+        sizes = [leaf.numel() // len(self.rows) for leaf in self.leaves]
+        # what a leaf's gradient is added to is a part of the rows'
+        for leaf, part in zip(self.leaves, torch.split(self.gradient, sizes, 1), strict=True):
+            leaf.grad = part.view(leaf.shape)
         rate = step.learning_rate or seeds.method.spec.schedule.learning_rate
         self.optimiser = torch.optim.Adam([self.rows], lr=rate, fused=True)
         self.plateau = step.plateau and torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -322,13 +328,12 @@ class _Update:
 
     def take(self, loss: Tensor, *, last: bool, clip: float) -> None:
         """One update by the gradient of all seeds' loss, clipped for each seed by itself."""
-        gradients = torch.autograd.grad(
-            loss, self.leaves, retain_graph=not last, allow_unused=True, materialize_grads=True
-        )
-        runs = len(self.rows)
-        gradient = torch.cat([part.reshape(runs, -1) for part in gradients], 1)  # (R, P)
-        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        self.rows.grad = gradient.mul_((clip / (norm + 1e-6)).clamp_(max=1.0))
+        self.gradient.zero_()
+        with warnings.catch_warnings():  # that a leaf of several seeds lies in strips is no news
+            warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout")
+            torch.autograd.backward(loss, inputs=self.leaves, retain_graph=not last)
+        norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
+        self.gradient.mul_((clip / (norm + 1e-6)).clamp_(max=1.0))
         self.optimiser.step()
 
     def validated(self, loss: float) -> None:
