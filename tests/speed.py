@@ -100,7 +100,7 @@ def plain(step: str, depth: int | None = None, seed: int = 0) -> Callable[..., N
     """The same with the reference, or fewer steps; batches are drawn as the training loop draws them."""
     torch.manual_seed(seed)
     trainer = PLAIN[step](spec(), **settings(depth))
-    data = stage_of(step, made(step, depth)).data
+    data = getattr(trainer, "data", stage_of(step, made(step, depth)).data)
 
     def epoch(steps: int = STEPS) -> None:
         for batch in islice(batches(data), steps):
