@@ -302,7 +302,9 @@ class _Update:
         self.step = step
         self.rows, self.leaves = seeds.flatten(step.updates)
         rate = step.learning_rate or seeds.method.spec.schedule.learning_rate
-        self.optimiser = torch.optim.Adam([self.rows], lr=rate, fused=True)
+        self.optimiser = torch.optim.Adam(
+            [self.rows], lr=rate, weight_decay=step.weight_decay, fused=True
+        )
         self.plateau = step.plateau and torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, factor=step.plateau.factor, patience=step.plateau.patience
         )

@@ -1,27 +1,38 @@
 """What tests/test_speed.py measures: training on the twin of IEMOCAP, ours and the plain way.
 
-As a script, `python speed.py DEPTH SEED`, it trains in a process of its own, as a job does: for each
+As a script, `python -m tests.speed DEPTH SEED`, it trains in a process of its own, as a job does: for each
 line of standard input, a number of seconds, it says how many steps a second it took in them.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec
-from mmbench.methods import Method
+from mmbench.methods import Method, Stage
+from mmbench.registry import discover
 from mmbench.training import _StageLoop
-from mmbench_datasets.iemocap import SCHEDULE, TASK, IEMOCAPTwin
+from mmbench_datasets.iemocap import SCHEDULE, SIZES, TASK, IEMOCAPTwin
 from mmbench_methods.hrlf import HRLF
 from mmbench_methods.late_fusion import LateFusion
 from mmbench_missing.msm import MSM
+from tests.reference import corrkd, cubemlp, hrlf, late_fusion, self_mm
+from tests.reference.adam import Adam
 
+PLAIN: dict[str, Callable[[DataSpec], Any]] = {
+    "corrkd": corrkd.Trainer,
+    "cubemlp": cubemlp.Trainer,
+    "self-mm": self_mm.Trainer,
+}
+"""Methods' references: `step(batch)` is one update of the last stage, which is the main one."""
 STEPS = 4
 """Updates in one pass over the samples, whatever the step."""
 
@@ -35,7 +46,7 @@ def split() -> Split:
 @lru_cache(maxsize=1)
 def spec() -> DataSpec:
     shapes = {m: ModalitySpec(*x.shape[1:]) for m, x in split().features.items()}
-    return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE)
+    return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE, n_train=SIZES["train"])
 
 
 class _Loop(_StageLoop):
@@ -58,6 +69,26 @@ def ours(
     return partial(_Loop(methods, stages, *splits, MSM(), seeds).epoch, 1)
 
 
+def a_method(name: str) -> tuple[Callable[[], None], Callable[..., None]]:
+    """Ours and the plain way of training a method: the last stage, `STEPS` steps at each call.
+
+    Each call is another epoch, for what changes with their number. The plain way may do fewer steps.
+    """
+    torch.manual_seed(0)
+    method = discover().find("method", name)(spec())
+    stage: Stage = method.stages()[-1]
+    epochs, plain_epochs, trainer = count(1), count(1), PLAIN[name](spec())
+    loop = _Loop([method], [stage], split(), split(), MSM(), [0])
+    data = "paired" if stage.given else stage.data  # a frozen teacher reads the complete samples
+
+    def plainly(steps: int = STEPS) -> None:
+        number = next(plain_epochs)
+        for batch in islice(batches(data), steps):
+            trainer.step(replace(batch, epoch=number))
+
+    return lambda: loop.epoch(next(epochs)), plainly
+
+
 def made(step: str, depth: int, seed: int = 0) -> Method:
     """The method that a step is of."""
     torch.manual_seed(seed)
@@ -65,10 +96,7 @@ def made(step: str, depth: int, seed: int = 0) -> Method:
 
 
 def plain(step: str, depth: int, seed: int = 0) -> Callable[..., None]:
-    """The same with the reference, or fewer steps; batches are drawn as the training loop draws them."""
-    from tests.reference import hrlf, late_fusion
-    from tests.reference.adam import Adam
-
+    """The same with the reference, or fewer steps."""
     torch.manual_seed(seed)
     adam = partial(Adam, learning_rate=SCHEDULE.learning_rate, clip=SCHEDULE.clip)
     if step == "late-fusion":
@@ -84,20 +112,23 @@ def plain(step: str, depth: int, seed: int = 0) -> Callable[..., None]:
             update = partial(hrlf.student_step, model, discriminate, learn, rng=torch.Generator())
 
     def epoch(steps: int = STEPS) -> None:
-        for batch in islice(batches(step), steps):
+        for batch in islice(batches(NEEDS.get(step, "incomplete")), steps):
             update(batch=batch)
 
     return epoch
 
 
-def batches(step: str) -> Iterator[Batch]:
-    """What each step needs: complete samples, incomplete ones, or both."""
+NEEDS = {"teacher": "complete", "student": "paired"}
+
+
+def batches(data: str) -> Iterator[Batch]:
+    """Complete samples, incomplete ones, or both, drawn as the training loop draws them."""
     rng = np.random.default_rng(0)
     for rows in rng.permutation(len(split())).reshape(STEPS, -1):
         masks = None
-        if step != "teacher":
+        if data != "complete":
             masks = MSM().draw({m: v[rows] for m, v in split().samples.valid.items()}, rng)
-        yield split().training_batch(rows, masks, paired=step == "student")
+        yield split().training_batch(rows, masks, paired=data == "paired")
 
 
 def main(depth: int, seed: int) -> None:

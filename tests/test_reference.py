@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -62,7 +62,7 @@ def copy_into(ours: Method, values: Mapping[str, Tensor]) -> None:
             name = name.replace("decoder.", "factorise.decoder.")
             for theirs, mine in SPECTRAL.items():
                 name = re.sub(theirs, mine, name)
-            name = re.sub(r"(teacher|student)\.head\.", r"\1.head.0.", name)
+            name = re.sub(r"(teacher|student)\.(head|response_head)\.", r"\1.\2.0.", name)
             state[name].copy_(value)
 
 
@@ -84,7 +84,13 @@ LAYOUT = {
 """Names in the reference's encoder, and in the front end."""
 
 
-def laid_out(ours: Method, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+Copy = Callable[[Method, Mapping[str, Tensor]], None]
+"""`copy_into`, or what does so for a method with other modules."""
+
+
+def laid_out(
+    ours: Method, values: Mapping[str, Tensor], copy_into: Copy = copy_into
+) -> dict[str, Tensor]:
     """The reference's tensors as the repository's parameters by name, zero where there is none."""
     blank = copy.deepcopy(ours)
     with torch.no_grad():
@@ -99,6 +105,10 @@ def laid_out(ours: Method, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
+    return padded_samples()
+
+
+def padded_samples() -> Split:
     """A few samples with the twin's padding in front, and two that are padded behind."""
     samples = IEMOCAPTwin().split("valid").take(24)
     for m, valid in samples.valid.items():
@@ -133,7 +143,7 @@ def unsettle(model: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
 
 
-def fill(ours: Method, theirs: nn.Module) -> None:
+def fill(ours: Method, theirs: nn.Module, copy_into: Copy = copy_into) -> None:
     """Gives ours all the parameters of theirs."""
     with torch.no_grad():
         for parameter in ours.parameters():
@@ -209,13 +219,15 @@ def assert_step(
     terms: Mapping[str, Tensor],
     theirs: nn.Module,
     their_terms: Mapping[str, Tensor],
+    copy_into: Copy = copy_into,
 ) -> None:
     """Every loss term, and the gradient of every parameter that the step updates."""
     assert_terms(terms, their_terms)
     parameters = [p for module in step.updates for p in module.parameters()]
     found = dict(zip(parameters, gradients(terms, parameters), strict=True))
     names, leaves = zip(*theirs.named_parameters(), strict=True)
-    expected = laid_out(ours, dict(zip(names, gradients(their_terms, leaves), strict=True)))
+    given = dict(zip(names, gradients(their_terms, leaves), strict=True))
+    expected = laid_out(ours, given, copy_into)
     compared = 0
     for name, parameter in ours.named_parameters():
         if parameter in found:
@@ -240,13 +252,16 @@ class Trajectory:
     the gradient of a key's bias, goes where the rounding error points.
     """
 
-    def __init__(self, ours: Method, theirs: nn.Module) -> None:
-        self.ours, self.theirs = ours, theirs
+    def __init__(self, ours: Method, theirs: nn.Module, copy_into: Copy = copy_into) -> None:
+        self.ours, self.theirs, self.copy_into = ours, theirs, copy_into
         self.doubt = {name: torch.zeros_like(p) for name, p in theirs.named_parameters()}
 
     def adam(self, *modules: nn.Module) -> Adam:
-        """The reference's on modules of its own, with an eye on each step's gradients."""
-        adam = Adam(*modules, learning_rate=STILL.learning_rate, clip=STILL.clip)
+        """The reference's on modules of its own."""
+        return self.watch(Adam(*modules, learning_rate=STILL.learning_rate, clip=STILL.clip))
+
+    def watch(self, adam: Adam) -> Adam:
+        """Keeps an eye on each step's gradients."""
         names = {p: name for name, p in self.theirs.named_parameters()}
 
         def look(*_: object) -> None:
@@ -261,8 +276,10 @@ class Trajectory:
 
     def check(self, *moved: nn.Module) -> None:
         """That modules of ours are what the reference's are."""
-        expected = laid_out(self.ours, dict(self.theirs.named_parameters()))
-        doubt = laid_out(self.ours, self.doubt)
+        theirs = dict(self.theirs.named_parameters())
+        expected, doubt = (
+            laid_out(self.ours, values, self.copy_into) for values in (theirs, self.doubt)
+        )
         parameters = {p for module in moved for p in module.parameters()}
         assert parameters <= set(self.ours.parameters())
         certain = []

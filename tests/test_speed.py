@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -25,7 +26,7 @@ from mmbench.training import predict, stacked
 from mmbench_datasets.iemocap import IEMOCAPTwin
 from mmbench_missing.intra import Intra
 from tests import speed
-from tests.speed import STEPS, made, ours, plain
+from tests.speed import PLAIN, STEPS, a_method, made, ours, plain
 
 CORES = 2
 """Of a small machine: threads that torch takes by itself, and jobs that mmbench does at a time."""
@@ -162,6 +163,27 @@ def test_a_step(benchmark, summary, step, depth, ratio, reached):
     assert least / taken >= reached
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_methods_step(benchmark, summary, name):
+    run, run_plainly = a_method(name)
+    for warm_up in (run, run, run_plainly, run_plainly):  # by the third epoch all has begun
+        warm_up()
+    threads = threads_of(run_plainly)
+    default, single = [], []
+
+    def others() -> None:
+        default.append(clock(run_plainly, threads))
+        single.append(clock(run_plainly))
+
+    benchmark.pedantic(run, setup=others, rounds=rounds(clock(others)))
+    taken = 1e3 * benchmark.stats.stats.min / STEPS
+    took, alone = (1e3 * min(times) / STEPS for times in (default, single))
+    summary.append(
+        f"{name:20} {took:7.1f} {alone:9.1f} {taken:7.1f} {took / taken:6.1f}   (threads {threads})"
+    )
+    assert took / taken >= 2
+
+
 @pytest.mark.parametrize("depth", [2, 4])
 def test_five_seeds_of_hrlf(benchmark, summary, depth):
     """Ours is a process for each core, with one thread; the plain way trains one seed after another."""
@@ -185,7 +207,8 @@ def test_five_seeds_of_hrlf(benchmark, summary, depth):
         children = [
             stack.enter_context(
                 Popen(
-                    [sys.executable, speed.__file__, str(depth), str(seed)],
+                    [sys.executable, "-m", "tests.speed", str(depth), str(seed)],
+                    cwd=Path(speed.__file__).parents[1],
                     stdin=PIPE,
                     stdout=PIPE,
                     text=True,

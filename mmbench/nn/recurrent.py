@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.nn.basic import Dropout, last_valid
+from mmbench.nn.gru import gru
 
 
 class Recurrent(nn.Module):
@@ -70,22 +71,29 @@ class Recurrent(nn.Module):
         """The top layer's states (B, T, h) of each direction, valid frames first, then zeros."""
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
-        padding = (steps >= count)[..., None]  # (B, T, 1)
         reverse = torch.where(steps < count, count - 1 - steps, steps)  # (B, T), its own inverse
         x = _pick(x, order)
         runs: list[Tensor] = []
         for number, cell in enumerate(self.forwards):
             if runs:
                 x = self.dropout(torch.cat(runs, -1))
-            runs = [cell(x)[0]]
+            runs = [_states(cell, x, count)]
             if self.backwards:
-                states, _ = self.backwards[number](_pick(x, reverse))
+                states = _states(self.backwards[number], _pick(x, reverse), count)
                 runs.append(_pick(states, reverse))
-            runs = [run.masked_fill(padding, 0.0) for run in runs]
         return runs
 
     def _merge(self, runs: list[Tensor]) -> Tensor:
         return sum(runs[1:], runs[0]) if self.merge == "sum" else torch.cat(runs, -1)
+
+
+def _states(cell: nn.Module, x: Tensor, count: Tensor) -> Tensor:
+    """The states (B, T, h) on each row's first `count` (B, 1) frames of x (B, T, D), then zeros."""
+    if isinstance(cell, nn.GRU) and x.device.type == "cpu" and x.dtype == torch.float32:
+        return gru(cell, x, count.squeeze(1))
+    padding = torch.arange(x.shape[1], device=x.device) >= count  # (B, T)
+    states: Tensor = cell(x)[0]
+    return states.masked_fill(padding[..., None], 0.0)
 
 
 def valid_first(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

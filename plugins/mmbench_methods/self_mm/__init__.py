@@ -51,8 +51,9 @@ class SelfMM(mmbench.Method):
         "has for no method. The text is the first modality in the data set's order.",
         "Other sizes are those of the released code for MOSI: LSTMs of 32 and 64, encodings of 16 and 32, fusion "
         "of 128. A fourth modality and later ones take the third's; with two there is no third.",
-        "One learning rate for all parameters, the data set's, constant and without weight decay, where the "
-        "released code has four groups, accumulates gradients and stops early.",
+        "One learning rate for all parameters, the data set's, constant, and one weight decay of 0.001, where the "
+        "released code has four groups (0.001 in three of them for MOSI, 0.01 for the audio), adds up the "
+        "gradients of four batches and stops early. So more updates come before the labels first move.",
         "Dropout before each linear layer is the data set's output dropout, and on inputs its input "
         "dropout. Linear layers start by He et al. 2015; the LSTMs start as torch's do.",
         "The epoch kept is that of the lowest task loss on complete validation samples, a squared error for a score, "
@@ -73,9 +74,16 @@ class SelfMM(mmbench.Method):
         "Any number of modalities from two up.",
     )
 
-    def __init__(self, spec: mmbench.DataSpec, *, width: int = 128, absolute: bool = True) -> None:
+    def __init__(
+        self,
+        spec: mmbench.DataSpec,
+        *,
+        width: int = 128,
+        absolute: bool = True,
+        weight_decay: float = 1e-3,
+    ) -> None:
         super().__init__(spec)
-        self.absolute = absolute
+        self.absolute, self.weight_decay = absolute, weight_decay
         widths = [width for _, width in sizes(spec).values()]
         n_labels = labels.width(spec.task)
         dropout = spec.schedule.output_dropout
@@ -109,7 +117,9 @@ class SelfMM(mmbench.Method):
 
     def stages(self) -> Sequence[mmbench.Stage]:
         """One stage on complete data; labels move after each update."""
-        step = mmbench.Step(self.loss, updates=[self], after=self.remember)
+        step = mmbench.Step(
+            self.loss, updates=[self], weight_decay=self.weight_decay, after=self.remember
+        )
         return [
             mmbench.Stage(
                 "train", data="complete", prepare=self.begin, forward=self.view, steps=[step]
