@@ -264,10 +264,12 @@ class Trajectory:
         """Keeps an eye on each step's gradients."""
         names = {p: name for name, p in self.theirs.named_parameters()}
 
+        decay = adam.optimiser.param_groups[0]["weight_decay"]
+
         def look(*_: object) -> None:
             for parameter in adam.parameters:
                 assert parameter.grad is not None
-                size = parameter.grad.abs()
+                size = (parameter.grad + decay * parameter).abs()
                 share = (CLOSE * size.max() / size.clamp_min(1e-30)).clamp(max=2)
                 self.doubt[names[parameter]] += STILL.learning_rate * share
 
