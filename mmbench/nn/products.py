@@ -17,6 +17,9 @@ from mmbench.randomness import current
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
+SMALL = 4_000_000
+"""Multiplications of a product that does not repay oneDNN's laying out of the right side."""
+
 
 def on_cpu(x: Tensor) -> bool:
     """Whether what is written for float32 on a CPU serves x: not where seeds are side by side."""
@@ -25,7 +28,7 @@ def on_cpu(x: Tensor) -> bool:
 
 def times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b without a gradient: x (N, i), W (o, i), b (o,), all float32 on a CPU, to (N, o)."""
-    if not (_ONEDNN and x.numel()):
+    if not _ONEDNN or x.numel() * len(weight) < SMALL:
         return F.linear(x, weight, bias)
     right = weight.contiguous().to_mkldnn()
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, right, bias, "none", [], "")

@@ -144,18 +144,6 @@ class Steps:
         """Rows (N, D) as (B, T, D), 0 at padding."""
         return _moved(rows, self.places, self.frames).view(*self.shape, -1)
 
-    def before(self, *, reverse: bool) -> Tensor:
-        """(N,) the row of the step before in the same sequence; N for a sequence's first step."""
-        size = np.diff(self.starts)
-        n = self.starts[-1]
-        rows, step = np.arange(n), np.repeat(np.arange(len(size)), size)
-        if not reverse:
-            earlier = rows - np.concatenate([[0], size])[step]
-            return torch.from_numpy(np.where(step > 0, earlier, n))
-        later = rows + size[step]
-        goes_on = rows - self.starts[step] < np.concatenate([size, [0]])[step + 1]
-        return torch.from_numpy(np.where(goes_on, later, n))
-
 
 def lstm(cell: nn.LSTM, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
@@ -180,25 +168,24 @@ class _LSTM(torch.autograd.Function):
         states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
         transposed = weight.t().contiguous()
         kernels.lstm(*_arrays(gates, transposed), steps.starts, reverse, *_arrays(states, cells))
-        ctx.save_for_backward(x, weight_in, transposed, gates, cells, states)
+        ctx.save_for_backward(x, weight_in, transposed, gates, states, cells)
         ctx.steps, ctx.reverse = steps, reverse
         return states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight_in, transposed, gates, cells, states = ctx.saved_tensors
-        d_gates = torch.empty_like(gates)
+        x, weight_in, transposed, gates, states, cells = ctx.saved_tensors
+        d_gates, d_weight = torch.empty_like(gates), torch.empty_like(transposed)
         kernels.lstm_backward(
             *_arrays(d_states.contiguous(), transposed),
             ctx.steps.starts,
             ctx.reverse,
-            *_arrays(gates, cells, d_gates),
+            *_arrays(gates, states, cells, d_gates, d_weight),
         )
-        before = _with_zero_row(states).index_select(0, ctx.steps.before(reverse=ctx.reverse))
         dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
-        by_unit = d_gates.t()
-        return dx, times(by_unit, x.t()), times(by_unit, before.t()), d_gates.sum(0), None, None
+        d_weight_in = times(d_gates.t(), x.t())
+        return dx, d_weight_in, d_weight.t(), d_gates.sum(0), None, None
 
 
 class _Moved(torch.autograd.Function):

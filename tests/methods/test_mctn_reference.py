@@ -19,7 +19,7 @@ NAMES = {
     r"\.top\.": ".encoders.1.",
     r"\.decoder\.": ".decoders.0.",
     r"\.top_decoder\.": ".decoders.1.",
-    r"\.cell\.(.*)": r".lstm.\1_l0",
+    r"\.cell\.(.*)": r".recurrent.forwards.0.\1_l0",
     r"\.write\.": ".write.0.",
     r"regressor\.forwards": "regressor.recurrent.forwards",
     r"^size$": "scale.size",
