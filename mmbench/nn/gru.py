@@ -1,8 +1,7 @@
-"""A GRU over packed sequences: on a CPU all of its steps are one compiled call, without work on padding.
+"""A GRU over packed steps on a CPU: all of a run's steps are one call, compiled by numba.
 
-A step's product is so small that it hardly repays its call, and a dozen passes over the gates follow it.
-Frames stand by time and, within a step, by length, the longest sequence first: step t has the rows
-`starts[t]` to `starts[t + 1]`, and its k-th is of the same sequence as every other step's k-th. Letters: B sequences, T frames, D input features, h width; N frames that are not padding.
+Rows stand as in recurrent_kernels.py. Letters: N rows, D input features, h width; gates are in torch's
+order, r z n.
 """
 
 from __future__ import annotations
@@ -15,77 +14,54 @@ from numba import njit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mmbench.nn.kernels import FAST, _power_of_2, compiled
+from mmbench.nn.kernels import FAST, compiled
+from mmbench.nn.products import times
+from mmbench.nn.recurrent_kernels import _add_products, _neighbours, _sigmoid, _tanh
 
-LOG2E = np.float32(np.log2(np.e))
 
-
-def gru(cell: nn.GRU, x: Tensor, count: Tensor) -> Tensor:
-    """The states (B, T, h) of a GRU of one layer on each row's first `count` (B,) frames of x (B, T, D).
-
-    They are 0 behind. float32 on a CPU alone.
-    """
+def gru(cell: nn.GRU, x: Tensor, starts: np.ndarray, *, reverse: bool = False) -> Tensor:
+    """The states (N, h) of torch's GRU of one layer over packed x (N, D), float32 on a CPU."""
     weights = (cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0)
-    states, *_ = _GRU.apply(x, count, *weights)  # type: ignore[no-untyped-call]
-    return states
+    return _GRU.apply(x, *weights, starts, reverse)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class _GRU(torch.autograd.Function):
-    """r, z = sigmoid(W x + U h + b); q = U_n h + c_n; n = tanh(W_n x + b_n + r q); h' = n + z (h - n)."""
+    """r, z = sigmoid(W x + b + U h + c); n = tanh(W_n x + b_n + r (U_n h + c_n)); h' = n + z (h - n)."""
 
     @staticmethod
     def forward(
-        x: Tensor, count: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor
-    ) -> tuple[Tensor, ...]:
-        length, width = x.shape[1], w_state.shape[1]
-        sizes, order = count.sort(descending=True, stable=True)
-        step, place = (sizes > torch.arange(length)[:, None]).nonzero(as_tuple=True)  # (N,) each
-        frames = order[place] * length + step  # of x as (B T, D)
-        starts = torch.searchsorted(step, torch.arange(length + 1))  # (T + 1,)
-        gates = torch.addmm(b_in, x.flatten(0, 1)[frames], w_in.t())  # (N, 3h)
-        told = b_state.expand(len(frames), -1).contiguous()  # (N, 3h)
-        state = torch.empty(len(frames), width)
-        _forward(*_arrays(gates, told, state, w_state.t().contiguous(), starts))
-        states = x.new_zeros(x.shape[0] * length, width)
-        states[frames] = state
-        return states.view(*x.shape[:2], width), gates, told, state, frames, starts
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        x, _, w_in, w_state, _, _ = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(x, w_in, w_state, *output[1:])
+        ctx: Any,
+        x: Tensor,
+        weight_in: Tensor,
+        weight: Tensor,
+        bias_in: Tensor,
+        bias: Tensor,
+        starts: np.ndarray,
+        reverse: bool,
+    ) -> Tensor:
+        gates = times(x, weight_in, bias_in)  # (N, 3h)
+        told = bias.expand(len(x), -1).contiguous()  # U h + c (N, 3h)
+        states = x.new_empty(len(x), weight.shape[1])
+        _forward(*_arrays(gates, told, weight.t().contiguous()), starts, reverse, states.numpy())
+        ctx.save_for_backward(x, weight_in, weight, gates, told, states)
+        ctx.starts, ctx.reverse = starts, reverse
+        return states
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_states: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, w_in, w_state, gates, told, state, frames, starts = ctx.saved_tensors
-        d_state = d_states.flatten(0, 1)[frames]  # (N, h)
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_in, weight, gates, told, states = ctx.saved_tensors
         d_gates, d_told = torch.empty_like(gates), torch.empty_like(told)
-        _backward(*_arrays(d_state, gates, told, state, w_state, starts, d_gates, d_told))
-        first, steps = int(starts[1]), starts.diff()
-        before = torch.arange(first, len(frames)) - steps[:-1].repeat_interleave(steps[1:])
-        d_w_state = d_told[first:].t() @ state[before]
-        d_w_in = d_gates.t() @ x.flatten(0, 1)[frames]
-        d_x = None
-        if ctx.needs_input_grad[0]:
-            d_x = torch.zeros_like(x)
-            d_x.view(-1, x.shape[2])[frames] = d_gates @ w_in
-        return d_x, None, d_w_in, d_w_state, d_gates.sum(0), d_told.sum(0)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *inputs: Tensor) -> tuple[tuple[Tensor, ...], Any]:
-        """Seed by seed: each has sequences of its own."""
-        each = [
-            [
-                x if axis is None else x.select(axis, run)
-                for x, axis in zip(inputs, in_dims, strict=True)
-            ]
-            for run in range(info.batch_size)
-        ]
-        states = torch.stack([_GRU.apply(*own)[0] for own in each])  # type: ignore[no-untyped-call]
-        nothing = states.new_empty(0)
-        return (states, *[nothing] * 5), (0, *[None] * 5)
+        d_weight = torch.zeros_like(weight.t(), memory_format=torch.contiguous_format)
+        _backward(
+            *_arrays(d_states.contiguous(), gates, told, weight.contiguous()),
+            ctx.starts,
+            ctx.reverse,
+            *_arrays(states, d_gates, d_told, d_weight),
+        )
+        dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
+        d_weight_in = times(d_gates.t(), x.t())
+        return dx, d_weight_in, d_weight.t(), d_gates.sum(0), d_told.sum(0), None, None
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
@@ -93,129 +69,70 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray]:
 
 
 @njit(fastmath=FAST)
-def _add_four(out, a, w, b, x, c, y, d, z):
-    for i in range(len(out)):
-        out[i] += a * w[i] + b * x[i] + c * y[i] + d * z[i]
-
-
-@njit(fastmath=FAST)
-def _add(out, a, x):
-    for i in range(len(out)):
-        out[i] += a * x[i]
-
-
-@njit(fastmath=FAST, inline="always")
-def _add_product(out, row, matrix):
-    """out (n,) += row (k,) @ matrix (k, n)."""
-    k = len(row)
-    whole = k - k % 4
-    for i in range(0, whole, 4):
-        _add_four(
-            out,
-            row[i],
-            matrix[i],
-            row[i + 1],
-            matrix[i + 1],
-            row[i + 2],
-            matrix[i + 2],
-            row[i + 3],
-            matrix[i + 3],
-        )
-    for i in range(whole, k):
-        _add(out, row[i], matrix[i])
-
-
-@njit(fastmath=FAST, inline="always")
-def _sigmoid(x):
-    return np.float32(1) / (np.float32(1) + _power_of_2(-LOG2E * x))
-
-
-@njit(fastmath=FAST, inline="always")
-def _tanh(x):
-    """Near 0 by its series, for there the other form has few digits left."""
-    f = np.float32
-    s = x * x
-    near = f(2 / 15) + s * (f(-17 / 315) + s * (f(62 / 2835) + s * f(-1382 / 155925)))
-    near = x + x * s * (f(-1 / 3) + s * near)
-    far = f(1) - f(2) / (f(1) + _power_of_2(f(2) * LOG2E * x))
-    return near if s < f(0.1) else far
-
-
-@njit(fastmath=FAST)
-def _squash(gates, told):
-    for i in range(len(gates)):
-        gates[i] = _sigmoid(gates[i] + told[i])
-
-
-@njit(fastmath=FAST)
-def _move(state, r, z, n, q, before):
-    for i in range(len(state)):
-        n[i] = _tanh(n[i] + r[i] * q[i])
-        state[i] = n[i] + z[i] * (before[i] - n[i])
+def _advance(gate, told, before, state):
+    """One row: `gate` becomes r, z, n."""
+    h = len(state)
+    for x in range(2 * h):
+        gate[x] = _sigmoid(gate[x] + told[x])
+    for x in range(h):
+        n = _tanh(gate[2 * h + x] + gate[x] * told[2 * h + x])
+        gate[2 * h + x] = n
+        state[x] = n + gate[h + x] * (before[x] - n)
 
 
 @compiled
-def _forward(gates, told, state, weight, starts):
-    """Turns `gates` (N, 3h) from W x + b into r, z, n, and `told` (N, 3h) from c into U h + c; writes `state`.
+def _forward(gates, told, weight, starts, reverse, states):
+    """Writes the states (N, h) of all steps.
 
-    `weight` is U^T (h, 3h).
+    `gates` (N, 3h) hold W x + b and become r, z, n; `told` (N, 3h) holds c and becomes U h + c; `weight` is
+    U^T (h, 3h).
     """
-    h = state.shape[1]
-    nothing = np.zeros(h, np.float32)
-    for t in range(len(starts) - 1):
-        back = starts[t] - starts[t - 1] if t else 0
-        for row in range(starts[t], starts[t + 1]):
-            before = nothing
-            if t:
-                before = state[row - back]
-                _add_product(told[row], before, weight)
-            gate = gates[row]
-            _squash(gate[: 2 * h], told[row])
-            _move(state[row], gate[:h], gate[h : 2 * h], gate[2 * h :], told[row, 2 * h :], before)
+    nothing = np.zeros(states.shape[1], np.float32)
+    for step in range(len(starts) - 1):
+        first, n, before, going = _neighbours(starts, step, reverse)
+        _add_products(told[first : first + going], states[before : before + going], weight)
+        for k in range(n):
+            at = first + k
+            _advance(gates[at], told[at], states[before + k] if k < going else nothing, states[at])
 
 
 @njit(fastmath=FAST)
-def _back(d, r, z, n, q, before, dr, dz, dn, dq):
-    """Through one step's equations; leaves in d what goes to the state before by its side of h'."""
+def _retreat(d_state, d_late, gate, told, before, d_gate, d_told):
+    """One row: the gradients of what is added up before it is squashed; `d_late` (h,) to the state before."""
+    h = len(before)
     one = np.float32(1)
-    for i in range(len(d)):
-        new = d[i] * (one - z[i]) * (one - n[i] * n[i])
-        dn[i] = new
-        dq[i] = new * r[i]
-        dr[i] = new * q[i] * r[i] * (one - r[i])
-        dz[i] = d[i] * (before[i] - n[i]) * z[i] * (one - z[i])
-        d[i] *= z[i]
-
-
-@njit(fastmath=FAST)
-def _copy(out, x):
-    for i in range(len(out)):
-        out[i] = x[i]
+    for x in range(h):
+        r, z, n = gate[x], gate[h + x], gate[2 * h + x]
+        d = d_state[x] + d_late[x]
+        new = d * (one - z) * (one - n * n)
+        reset = new * told[2 * h + x] * r * (one - r)
+        update = d * (before[x] - n) * z * (one - z)
+        d_gate[x] = reset
+        d_told[x] = reset
+        d_gate[h + x] = update
+        d_told[h + x] = update
+        d_gate[2 * h + x] = new
+        d_told[2 * h + x] = new * r
+        d_late[x] = d * z
 
 
 @compiled
-def _backward(d_state, gates, told, state, weight, starts, d_gates, d_told):
-    """Writes `d_gates` and `d_told` (N, 3h); `d_state` (N, h) is used up. `weight` is U (3h, h)."""
-    h = state.shape[1]
+def _backward(d_states, gates, told, weight, starts, reverse, states, d_gates, d_told, d_weight):
+    """Writes `d_gates` and `d_told` (N, 3h), and adds to `d_weight` (h, 3h), that of U^T.
+
+    `weight` is U (3h, h); gates, told and states are as `_forward` left them.
+    """
+    h = states.shape[1]
     nothing = np.zeros(h, np.float32)
-    for t in range(len(starts) - 2, -1, -1):
-        back = starts[t] - starts[t - 1] if t else 0
-        for row in range(starts[t], starts[t + 1]):
-            d, gate, d_gate, onward = d_state[row], gates[row], d_gates[row], d_told[row]
-            before = state[row - back] if t else nothing
-            _back(
-                d,
-                gate[:h],
-                gate[h : 2 * h],
-                gate[2 * h :],
-                told[row, 2 * h :],
-                before,
-                d_gate[:h],
-                d_gate[h : 2 * h],
-                d_gate[2 * h :],
-                onward[2 * h :],
+    d_late = np.zeros((starts[1] if len(starts) > 1 else 0, h), np.float32)
+    for step in range(len(starts) - 2, -1, -1):
+        first, n, before, going = _neighbours(starts, step, reverse)
+        for k in range(n):
+            at = first + k
+            state_before = states[before + k] if k < going else nothing
+            _retreat(
+                d_states[at], d_late[k], gates[at], told[at], state_before, d_gates[at], d_told[at]
             )
-            _copy(onward[: 2 * h], d_gate)
-            if t:
-                _add(d_state[row - back], np.float32(1), d)
-                _add_product(d_state[row - back], onward, weight)
+        late = d_told[first : first + going]
+        _add_products(d_late[:going], late, weight)
+        _add_products(d_weight, states[before : before + going].T, late)

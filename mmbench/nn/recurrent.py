@@ -1,19 +1,26 @@
-"""LSTM and GRU over sequences with padding on either side.
+"""LSTM and GRU over sequences with padding on either side; the numbers are torch's on each unpadded one.
 
-The valid frames are moved to the start, where no padding comes before a real step; a backward run reads
-them reversed, at the start again. So one plain run per direction does, without packing: the numbers are
-torch's on each unpadded sequence. Letters: B samples, T frames, D input features, h = `width`.
+On a CPU they work on packed steps: a step's rows stand together, those of the longest sequence first,
+and no row is padding (recurrent_kernels.py and gru.py have the loops). Otherwise the valid frames are moved to the
+start, where no padding comes before a real step, and a backward run reads them reversed, at the start
+again, so that one plain run of torch's for each direction does. Letters: B samples, T frames, D input
+features, h = `width`; N valid frames of all samples.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from mmbench.nn import recurrent_kernels as kernels
 from mmbench.nn.basic import Dropout, last_valid
 from mmbench.nn.gru import gru
+from mmbench.nn.products import on_cpu, times
 
 
 class Recurrent(nn.Module):
@@ -36,7 +43,7 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
-        self.merge = merge
+        self.cell, self.merge = cell, merge
         self.width = width if merge == "sum" else directions * width
         """Of what it gives."""
         widths = [width_in] + [directions * width] * (depth - 1)
@@ -55,45 +62,165 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x (B, T, D), valid (B, T) to the states (B, T, h) or, side by side, (B, T, 2h)."""
-        order = _valid_first(valid)
-        return _restore(self._merge(self._run(x, valid, order)), order)
+        return self._merge(self._run(x, valid))
 
     def last(self, x: Tensor, valid: Tensor) -> Tensor:
         """The same in, out the state (B, h or 2h) in which each direction ends; 0 for an empty row.
 
         The forward run ends at the last valid frame, the backward run at the first.
         """
-        runs = self._run(x, valid, _valid_first(valid))
-        forward = runs[0][torch.arange(len(x), device=x.device), _last(valid)]  # (B, h)
-        return self._merge([forward, *(run[:, 0] for run in runs[1:])])
+        ends = [last_valid(valid), valid.byte().argmax(1)]
+        rows = torch.arange(len(x), device=x.device)
+        runs = zip(self._run(x, valid), ends, strict=False)
+        return self._merge([run[rows, end] for run, end in runs])
 
-    def _run(self, x: Tensor, valid: Tensor, order: Tensor) -> list[Tensor]:
-        """The top layer's states (B, T, h) of each direction, valid frames first, then zeros."""
+    def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
+        """The top layer's states (B, T, h) of each direction, 0 at padding."""
+        if on_cpu(x):
+            return self._run_packed(x, valid)
+        order = _valid_first(valid)
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
+        padding = (steps >= count)[..., None]  # (B, T, 1)
         reverse = torch.where(steps < count, count - 1 - steps, steps)  # (B, T), its own inverse
         x = _pick(x, order)
         runs: list[Tensor] = []
         for number, cell in enumerate(self.forwards):
             if runs:
                 x = self.dropout(torch.cat(runs, -1))
-            runs = [_states(cell, x, count)]
+            runs = [cell(x)[0]]
             if self.backwards:
-                states = _states(self.backwards[number], _pick(x, reverse), count)
+                states, _ = self.backwards[number](_pick(x, reverse))
                 runs.append(_pick(states, reverse))
-        return runs
+            runs = [run.masked_fill(padding, 0.0) for run in runs]
+        return [_restore(run, order) for run in runs]
+
+    def _run_packed(self, x: Tensor, valid: Tensor) -> list[Tensor]:
+        steps = Steps.of(valid)
+        x = steps.packed(x)  # (N, D)
+        runs: list[Tensor] = []
+        for number, cell in enumerate(self.forwards):
+            if runs:
+                x = self.dropout(torch.cat(runs, -1))
+            runs = [_packed_states(cell, x, steps)]
+            if self.backwards:
+                runs.append(_packed_states(self.backwards[number], x, steps, reverse=True))
+        return [steps.padded(run) for run in runs]
 
     def _merge(self, runs: list[Tensor]) -> Tensor:
         return sum(runs[1:], runs[0]) if self.merge == "sum" else torch.cat(runs, -1)
 
 
-def _states(cell: nn.Module, x: Tensor, count: Tensor) -> Tensor:
-    """The states (B, T, h) on each row's first `count` (B, 1) frames of x (B, T, D), then zeros."""
-    if isinstance(cell, nn.GRU) and x.device.type == "cpu" and x.dtype == torch.float32:
-        return gru(cell, x, count.squeeze(1))
-    padding = torch.arange(x.shape[1], device=x.device) >= count  # (B, T)
-    states: Tensor = cell(x)[0]
-    return states.masked_fill(padding[..., None], 0.0)
+@dataclass(frozen=True)
+class Steps:
+    """Where the valid frames of a batch stand as packed steps, which are counted from the first of them."""
+
+    shape: torch.Size
+    """(B, T)."""
+    frames: Tensor
+    """(N,) which of the B T frames each row is."""
+    places: Tensor
+    """(B T,) which row each frame is; N, which is none, at padding."""
+    starts: np.ndarray
+    """(longest + 1,) the first row of each step, and N."""
+
+    @classmethod
+    def of(cls, valid: Tensor) -> Steps:
+        """From what is valid (B, T), on a CPU."""
+        counts, samples = valid.sum(1).sort(descending=True, stable=True)  # (B,)
+        longest = int(counts.max()) if len(counts) else 0
+        inside = torch.arange(longest)[:, None] < counts  # (longest, B)
+        frame = samples[:, None] * valid.shape[1] + _valid_first(valid)[samples]  # (B, T)
+        frames = frame[:, :longest].t()[inside]
+        places = torch.full((valid.numel(),), len(frames))
+        places[frames] = torch.arange(len(frames))
+        starts = np.concatenate([[0], inside.sum(1).numpy().cumsum()])
+        return cls(valid.shape, frames, places, starts)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """The valid frames of x (B, T, D), (N, D)."""
+        return _moved(x.flatten(0, 1), self.frames, self.places)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Rows (N, D) as (B, T, D), 0 at padding."""
+        return _moved(rows, self.places, self.frames).view(*self.shape, -1)
+
+
+def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
+    if isinstance(cell, nn.GRU):
+        return gru(cell, x, steps.starts, reverse=reverse)
+    assert isinstance(cell, nn.LSTM)
+    return lstm(cell, x, steps, reverse=reverse)
+
+
+def lstm(cell: nn.LSTM, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
+    """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
+    bias = cell.bias_ih_l0 + cell.bias_hh_l0
+    return _LSTM.apply(x, cell.weight_ih_l0, cell.weight_hh_l0, bias, steps, reverse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class _LSTM(torch.autograd.Function):
+    """Gates i, f, g, o = W_i x_t + W_h h_t-1 + b; c_t = f c_t-1 + i g; h_t = o tanh(c_t)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight_in: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        steps: Steps,
+        reverse: bool,
+    ) -> Tensor:
+        gates = times(x, weight_in, bias)  # (N, 4h)
+        states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
+        transposed = weight.t().contiguous()
+        kernels.lstm(*_arrays(gates, transposed), steps.starts, reverse, *_arrays(states, cells))
+        ctx.save_for_backward(x, weight_in, transposed, gates, states, cells)
+        ctx.steps, ctx.reverse = steps, reverse
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_in, transposed, gates, states, cells = ctx.saved_tensors
+        d_gates, d_weight = torch.empty_like(gates), torch.empty_like(transposed)
+        kernels.lstm_backward(
+            *_arrays(d_states.contiguous(), transposed),
+            ctx.steps.starts,
+            ctx.reverse,
+            *_arrays(gates, states, cells, d_gates, d_weight),
+        )
+        dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
+        d_weight_in = times(d_gates.t(), x.t())
+        return dx, d_weight_in, d_weight.t(), d_gates.sum(0), None, None
+
+
+class _Moved(torch.autograd.Function):
+    """y[k] = x[at[k]], or 0 where at[k] is the number of rows; `back` is the same the other way round."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, at: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return _with_zero_row(x).index_select(0, at) if len(at) > len(x) else x.index_select(0, at)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (back,) = ctx.saved_tensors
+        return _with_zero_row(dy).index_select(0, back), None, None
+
+
+def _moved(x: Tensor, at: Tensor, back: Tensor) -> Tensor:
+    return _Moved.apply(x, at, back)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _with_zero_row(x: Tensor) -> Tensor:
+    return torch.cat([x, x.new_zeros(1, x.shape[1])])
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.detach().numpy() for tensor in tensors]
 
 
 def valid_first(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,11 +238,6 @@ def read_last(states: Tensor, valid: Tensor) -> Tensor:
 def _valid_first(valid: Tensor) -> Tensor:
     """For each row (B, T) the frames in an order that has the valid ones first, as they came."""
     return torch.argsort((~valid).byte(), dim=1, stable=True)
-
-
-def _last(valid: Tensor) -> Tensor:
-    """Where the last valid frame (B,) is after `_valid_first`; 0, a padding, where there is none."""
-    return (valid.sum(1) - 1).clamp(min=0)
 
 
 def _pick(x: Tensor, order: Tensor) -> Tensor:

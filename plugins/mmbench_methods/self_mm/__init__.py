@@ -51,9 +51,12 @@ class SelfMM(mmbench.Method):
         "has for no method. The text is the first modality in the data set's order.",
         "Other sizes are those of the released code for MOSI: LSTMs of 32 and 64, encodings of 16 and 32, fusion "
         "of 128. A fourth modality and later ones take the third's; with two there is no third.",
-        "One learning rate for all parameters, the data set's, constant, and one weight decay of 0.001, where the "
-        "released code has four groups (0.001 in three of them for MOSI, 0.01 for the audio), adds up the "
-        "gradients of four batches and stops early. So more updates come before the labels first move.",
+        "One learning rate for all parameters, the data set's, constant, where the released code has four groups, "
+        "adds up the gradients of four batches and stops early. So by the third epoch, when a modality's label "
+        "first counts, there have been more and larger updates, and without weight decay the validation loss may "
+        "already rise.",
+        "One weight decay for all parameters, 0.003, where the released code has 0.001 to 0.01 for most groups: of "
+        "0, 0.001, 0.003 and 0.01 the one with the lowest validation loss on IEMOCAP's twin.",
         "Dropout before each linear layer is the data set's output dropout, and on inputs its input "
         "dropout. Linear layers start by He et al. 2015; the LSTMs start as torch's do.",
         "The epoch kept is that of the lowest task loss on complete validation samples, a squared error for a score, "
@@ -80,7 +83,7 @@ class SelfMM(mmbench.Method):
         *,
         width: int = 128,
         absolute: bool = True,
-        weight_decay: float = 1e-3,
+        weight_decay: float = 3e-3,
     ) -> None:
         super().__init__(spec)
         self.absolute, self.weight_decay = absolute, weight_decay
