@@ -69,15 +69,21 @@ class Recurrent(nn.Module):
 
         The forward run ends at the last valid frame, the backward run at the first.
         """
-        ends = [last_valid(valid), valid.byte().argmax(1)]
+        ends = [last_valid(valid), valid.byte().argmax(1)]  # (B,) of each direction
         rows = torch.arange(len(x), device=x.device)
+        if on_cpu(x):
+            steps = Steps.of(valid)
+            places = [steps.places.view(valid.shape)[rows, end] for end in ends]
+            packed = zip(self._run_packed(x, steps), places, strict=False)
+            return self._merge([_with_zero_row(run)[place] for run, place in packed])
         runs = zip(self._run(x, valid), ends, strict=False)
         return self._merge([run[rows, end] for run, end in runs])
 
     def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
         """The top layer's states (B, T, h) of each direction, 0 at padding."""
         if on_cpu(x):
-            return self._run_packed(x, valid)
+            packed = Steps.of(valid)
+            return [packed.padded(run) for run in self._run_packed(x, packed)]
         order = _valid_first(valid)
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
@@ -95,8 +101,8 @@ class Recurrent(nn.Module):
             runs = [run.masked_fill(padding, 0.0) for run in runs]
         return [_restore(run, order) for run in runs]
 
-    def _run_packed(self, x: Tensor, valid: Tensor) -> list[Tensor]:
-        steps = Steps.of(valid)
+    def _run_packed(self, x: Tensor, steps: Steps) -> list[Tensor]:
+        """The top layer's states (N, h) of each direction."""
         x = steps.packed(x)  # (N, D)
         runs: list[Tensor] = []
         for number, cell in enumerate(self.forwards):
@@ -105,7 +111,7 @@ class Recurrent(nn.Module):
             runs = [_packed_states(cell, x, steps)]
             if self.backwards:
                 runs.append(_packed_states(self.backwards[number], x, steps, reverse=True))
-        return [steps.padded(run) for run in runs]
+        return runs
 
     def _merge(self, runs: list[Tensor]) -> Tensor:
         return sum(runs[1:], runs[0]) if self.merge == "sum" else torch.cat(runs, -1)
