@@ -321,7 +321,10 @@ def test_weight_decay_is_that_of_torchs_adam(make_data):
         optimiser.step()
         terms = {"constant": torch.stack([p.sum() for p in parameters]).sum() * 1e-3}
         _Update(step, Alone([method], [])).take(terms, last=True, clip=1.0)
-        return tuple(torch.cat([p.detach().flatten() for p in own]) for own in (parameters, plain))
+        ours, theirs = (
+            torch.cat([p.detach().flatten() for p in own]) for own in (parameters, plain)
+        )
+        return ours, theirs
 
     ours, theirs = moved(0.3)
     torch.testing.assert_close(ours, theirs)

@@ -56,11 +56,11 @@ def _along(axis: int, cube: Tensor, weight: Tensor, bias: Tensor | None = None) 
     if axis == -1:
         return F.linear(cube, weight, bias)
     if axis == 0:
-        made = (weight @ cube.flatten(1)).unflatten(1, cube.shape[1:])
+        made = (weight @ cube.flatten(1)).view(-1, *cube.shape[1:])
         shape: tuple[int, ...] = (-1, 1, 1, 1)
     else:
         each = weight.expand(len(cube), -1, -1)  # a product for each frame, which copies nothing
-        made = torch.bmm(each, cube.flatten(2)).unflatten(2, cube.shape[2:])
+        made = torch.bmm(each, cube.flatten(2)).view(len(cube), -1, *cube.shape[2:])
         shape = (-1, 1, 1)
     return made if bias is None else made + bias.view(shape)
 

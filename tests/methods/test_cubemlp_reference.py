@@ -124,6 +124,7 @@ def test_two_steps_are_the_references(split):
 
 def a_batch(split: Split, complete: bool) -> Batch:
     batch = next(batches(split))
+    assert batch.complete is not None
     return batch.complete if complete else batch
 
 

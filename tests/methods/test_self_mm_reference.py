@@ -64,6 +64,7 @@ def epochs(split: Split, *numbers: int) -> Iterator[Batch]:
     """The complete batches of some epochs."""
     for number in numbers:
         for batch in batches(split):
+            assert batch.complete is not None
             yield replace(batch.complete, epoch=number)
 
 
