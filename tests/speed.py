@@ -9,19 +9,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec
-from mmbench.methods import Method
+from mmbench.methods import Method, Stage
+from mmbench.registry import discover
 from mmbench.training import _StageLoop
 from mmbench_datasets.iemocap import SCHEDULE, TASK, IEMOCAPTwin
 from mmbench_methods.hrlf import HRLF
 from mmbench_methods.late_fusion import LateFusion
 from mmbench_missing.msm import MSM
+from tests.reference import gcnet, mctn, smil
 
+PLAIN: dict[str, Callable[[DataSpec], Any]] = {
+    "gcnet": gcnet.Trainer,
+    "mctn": mctn.Trainer,
+    "smil": smil.Trainer,
+}
+"""By method what does its updates, those of its last stage, the plain way: `Trainer(spec).step(batch)`."""
 STEPS = 4
 """Updates in one pass over the samples, whatever the step."""
 
@@ -54,6 +63,19 @@ def ours(
     """
     methods = [made(step, depth, seed).to(device) for seed in seeds]
     stages = [next(s for s in m.stages() if s.name in (step, "train")) for m in methods]
+    return _epoch(methods, stages, seeds, device)
+
+
+def ours_of(name: str) -> Callable[[], None]:
+    """The same for the last stage of a method with the settings that it has by default."""
+    torch.manual_seed(0)
+    method = discover().find("method", name)(spec())
+    return _epoch([method], [method.stages()[-1]], [0], "cpu")
+
+
+def _epoch(
+    methods: Sequence[Method], stages: Sequence[Stage], seeds: Sequence[int], device: str
+) -> Callable[[], None]:
     splits = Split(split().samples, device), Split(split().samples, device)
     return partial(_Loop(methods, stages, *splits, MSM(), seeds).epoch, 1)
 
@@ -84,20 +106,36 @@ def plain(step: str, depth: int, seed: int = 0) -> Callable[..., None]:
             update = partial(hrlf.student_step, model, discriminate, learn, rng=torch.Generator())
 
     def epoch(steps: int = STEPS) -> None:
-        for batch in islice(batches(step), steps):
+        for batch in islice(batches(DATA[step]), steps):
             update(batch=batch)
 
     return epoch
 
 
-def batches(step: str) -> Iterator[Batch]:
-    """What each step needs: complete samples, incomplete ones, or both."""
+DATA = {"teacher": "complete", "student": "paired", "late-fusion": "incomplete"}
+
+
+def plain_of(name: str) -> Callable[..., None]:
+    """What `ours_of` does, the plain way."""
+    torch.manual_seed(0)
+    trainer = PLAIN[name](spec())
+    data = discover().find("method", name)(spec()).stages()[-1].data
+
+    def epoch(steps: int = STEPS) -> None:
+        for batch in islice(batches(data), steps):
+            trainer.step(batch)
+
+    return epoch
+
+
+def batches(data: str) -> Iterator[Batch]:
+    """Complete samples, incomplete ones, or the latter with their complete form, as a stage has them."""
     rng = np.random.default_rng(0)
     for rows in rng.permutation(len(split())).reshape(STEPS, -1):
         masks = None
-        if step != "teacher":
+        if data != "complete":
             masks = MSM().draw({m: v[rows] for m, v in split().samples.valid.items()}, rng)
-        yield split().training_batch(rows, masks, paired=step == "student")
+        yield split().training_batch(rows, masks, paired=data == "paired")
 
 
 def main(depth: int, seed: int) -> None:

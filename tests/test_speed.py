@@ -25,7 +25,7 @@ from mmbench.training import predict, stacked
 from mmbench_datasets.iemocap import IEMOCAPTwin
 from mmbench_missing.intra import Intra
 from tests import speed
-from tests.speed import STEPS, made, ours, plain
+from tests.speed import PLAIN, STEPS, made, ours, ours_of, plain, plain_of
 
 CORES = 2
 """Of a small machine: threads that torch takes by itself, and jobs that mmbench does at a time."""
@@ -160,6 +160,28 @@ def test_a_step(benchmark, summary, step, depth, ratio, reached):
     )
     assert took / taken >= ratio
     assert least / taken >= reached
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_methods_step(benchmark, summary, name):
+    """Of its last stage, with the settings that it has by default."""
+    run, run_plainly = ours_of(name), plain_of(name)
+    threads = threads_of(run_plainly)
+    default, single = [], []
+
+    def others() -> None:
+        default.append(clock(run_plainly, threads))
+        single.append(clock(run_plainly))
+
+    others()
+    benchmark.pedantic(run, setup=others, rounds=rounds(clock(others)), warmup_rounds=1)
+    taken = 1e3 * benchmark.stats.stats.min / STEPS
+    took, alone = (1e3 * min(times) / STEPS for times in (default, single))
+    summary.append(
+        f"{name:20} {took:7.1f} {alone:9.1f} {taken:7.1f} {min(took, alone) / taken:6.1f}"
+        f"   (threads {threads})"
+    )
+    assert min(took, alone) / taken >= 2
 
 
 @pytest.mark.parametrize("depth", [2, 4])
