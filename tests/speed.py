@@ -24,13 +24,16 @@ from mmbench_datasets.iemocap import SCHEDULE, SIZES, TASK, IEMOCAPTwin
 from mmbench_methods.hrlf import HRLF
 from mmbench_methods.late_fusion import LateFusion
 from mmbench_missing.msm import MSM
-from tests.reference import corrkd, cubemlp, hrlf, late_fusion, self_mm
+from tests.reference import corrkd, cubemlp, gcnet, hrlf, late_fusion, mctn, self_mm, smil
 from tests.reference.adam import Adam
 
 PLAIN: dict[str, Callable[[DataSpec], Any]] = {
     "corrkd": corrkd.Trainer,
     "cubemlp": cubemlp.Trainer,
+    "gcnet": gcnet.Trainer,
+    "mctn": mctn.Trainer,
     "self-mm": self_mm.Trainer,
+    "smil": smil.Trainer,
 }
 """Methods' references: `step(batch)` is one update of the last stage, which is the main one."""
 STEPS = 4

@@ -7,7 +7,8 @@ packing.py      how their sequences are laid out without padding
 grouped.py      products and attention over them
 information.py  a bound of mutual information
 kernels.py      attention's inner loops on a CPU
-recurrent.py    LSTM and GRU that padding does not reach
+products.py     products of matrices on a CPU
+recurrent.py    LSTM and GRU that padding does not reach; recurrent_kernels.py has the LSTM's inner loops
 """
 
 from mmbench.nn.attention import Decoder as Decoder
@@ -25,6 +26,8 @@ from mmbench.nn.basic import positional_encoding as positional_encoding
 from mmbench.nn.encoder import FrontEnd as FrontEnd
 from mmbench.nn.grouped import GroupedFeedForward as GroupedFeedForward
 from mmbench.nn.information import mutual_information as mutual_information
+from mmbench.nn.products import affine as affine
 from mmbench.nn.recurrent import Recurrent as Recurrent
+from mmbench.nn.recurrent import Steps as Steps
 from mmbench.nn.recurrent import read_last as read_last
 from mmbench.nn.recurrent import valid_first as valid_first

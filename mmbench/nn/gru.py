@@ -22,7 +22,7 @@ from mmbench.nn.recurrent_kernels import _add_products, _neighbours, _sigmoid, _
 def gru(cell: nn.GRU, x: Tensor, starts: np.ndarray, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's GRU of one layer over packed x (N, D), float32 on a CPU."""
     weights = (cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0)
-    return _GRU.apply(x, *weights, starts, reverse)  # type: ignore[no-untyped-call, no-any-return]
+    return _GRU.apply(x, *weights, starts, reverse)  # type: ignore[no-untyped-call]
 
 
 class _GRU(torch.autograd.Function):
@@ -41,7 +41,7 @@ class _GRU(torch.autograd.Function):
     ) -> Tensor:
         gates = times(x, weight_in, bias_in)  # (N, 3h)
         told = bias.expand(len(x), -1).contiguous()  # U h + c (N, 3h)
-        states = x.new_empty(len(x), weight.shape[1])
+        states = x.new_zeros(len(x), weight.shape[1])  # what is behind the last step stays 0
         _forward(*_arrays(gates, told, weight.t().contiguous()), starts, reverse, states.numpy())
         ctx.save_for_backward(x, weight_in, weight, gates, told, states)
         ctx.starts, ctx.reverse = starts, reverse
@@ -51,7 +51,7 @@ class _GRU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_in, weight, gates, told, states = ctx.saved_tensors
-        d_gates, d_told = torch.empty_like(gates), torch.empty_like(told)
+        d_gates, d_told = torch.zeros_like(gates), torch.zeros_like(told)
         d_weight = torch.zeros_like(weight.t(), memory_format=torch.contiguous_format)
         _backward(
             *_arrays(d_states.contiguous(), gates, told, weight.contiguous()),

@@ -1,10 +1,10 @@
 """LSTM and GRU over sequences with padding on either side; the numbers are torch's on each unpadded one.
 
-On a CPU they work on packed steps: a step's rows stand together, those of the longest sequence first,
-and no row is padding (recurrent_kernels.py and gru.py have the loops). Otherwise the valid frames are moved to the
-start, where no padding comes before a real step, and a backward run reads them reversed, at the start
+On a CPU they work on packed steps: a step's rows stand together, those of the longest sequence first, and
+no row is padding (recurrent_kernels.py and gru.py have the loops). Otherwise the valid frames are moved
+to the start, where no padding comes before a real step, and a backward run reads them reversed, at the start
 again, so that one plain run of torch's for each direction does. Letters: B samples, T frames, D input
-features, h = `width`; N valid frames of all samples.
+features, h = `width`; N rows, the valid frames of all samples and a few more.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from mmbench.nn import recurrent_kernels as kernels
 from mmbench.nn.basic import Dropout, last_valid
 from mmbench.nn.gru import gru
 from mmbench.nn.products import on_cpu, times
+
+ROUND = 64
+"""Rows of packed steps come in multiples of so many: oneDNN compiles a product for each new shape, which
+takes longer than the product."""
 
 
 class Recurrent(nn.Module):
@@ -69,21 +73,20 @@ class Recurrent(nn.Module):
 
         The forward run ends at the last valid frame, the backward run at the first.
         """
-        ends = [last_valid(valid), valid.byte().argmax(1)]  # (B,) of each direction
+        ends = [last_valid(valid), valid.byte().argmax(1)]
         rows = torch.arange(len(x), device=x.device)
-        if on_cpu(x):
-            steps = Steps.of(valid)
-            places = [steps.places.view(valid.shape)[rows, end] for end in ends]
-            packed = zip(self._run_packed(x, steps), places, strict=False)
-            return self._merge([_with_zero_row(run)[place] for run, place in packed])
         runs = zip(self._run(x, valid), ends, strict=False)
         return self._merge([run[rows, end] for run, end in runs])
+
+    def packed(self, rows: Tensor, steps: Steps) -> Tensor:
+        """The valid frames alone: rows (N, D) to the states (N, h or 2h)."""
+        return self._merge(self._run_packed(rows, steps))
 
     def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
         """The top layer's states (B, T, h) of each direction, 0 at padding."""
         if on_cpu(x):
             packed = Steps.of(valid)
-            return [packed.padded(run) for run in self._run_packed(x, packed)]
+            return [packed.padded(run) for run in self._run_packed(packed.packed(x), packed)]
         order = _valid_first(valid)
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
@@ -102,8 +105,9 @@ class Recurrent(nn.Module):
         return [_restore(run, order) for run in runs]
 
     def _run_packed(self, x: Tensor, steps: Steps) -> list[Tensor]:
-        """The top layer's states (N, h) of each direction."""
-        x = steps.packed(x)  # (N, D)
+        """The top layer's states (N, h) of each direction, of x (N, D)."""
+        if not on_cpu(x):
+            return [steps.packed(run) for run in self._run(steps.padded(x), steps.valid)]
         runs: list[Tensor] = []
         for number, cell in enumerate(self.forwards):
             if runs:
@@ -121,35 +125,35 @@ class Recurrent(nn.Module):
 class Steps:
     """Where the valid frames of a batch stand as packed steps, which are counted from the first of them."""
 
-    shape: torch.Size
+    valid: Tensor
     """(B, T)."""
     frames: Tensor
-    """(N,) which of the B T frames each row is."""
-    places: Tensor
-    """(B T,) which row each frame is; N, which is none, at padding."""
+    """Which of the B T frames each row is; the last rows are none."""
+    rows: int
+    """N: how many there are, a multiple of `ROUND`."""
     starts: np.ndarray
-    """(longest + 1,) the first row of each step, and N."""
+    """(longest + 1,) the first row of each step, and of those that are no frame."""
 
     @classmethod
     def of(cls, valid: Tensor) -> Steps:
-        """From what is valid (B, T), on a CPU."""
+        """From what is valid (B, T)."""
         counts, samples = valid.sum(1).sort(descending=True, stable=True)  # (B,)
         longest = int(counts.max()) if len(counts) else 0
-        inside = torch.arange(longest)[:, None] < counts  # (longest, B)
+        inside = torch.arange(longest, device=valid.device)[:, None] < counts  # (longest, B)
         frame = samples[:, None] * valid.shape[1] + _valid_first(valid)[samples]  # (B, T)
         frames = frame[:, :longest].t()[inside]
-        places = torch.full((valid.numel(),), len(frames))
-        places[frames] = torch.arange(len(frames))
-        starts = np.concatenate([[0], inside.sum(1).numpy().cumsum()])
-        return cls(valid.shape, frames, places, starts)
+        starts = np.concatenate([[0], inside.sum(1).cpu().numpy().cumsum()])
+        return cls(valid, frames, -(-len(frames) // ROUND) * ROUND, starts)
 
     def packed(self, x: Tensor) -> Tensor:
-        """The valid frames of x (B, T, D), (N, D)."""
-        return _moved(x.flatten(0, 1), self.frames, self.places)
+        """The valid frames of x (B, T, D), (N, D), with zeros where no frame is."""
+        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames, self.rows)  # type: ignore[no-untyped-call]
+        return rows
 
     def padded(self, rows: Tensor) -> Tensor:
         """Rows (N, D) as (B, T, D), 0 at padding."""
-        return _moved(rows, self.places, self.frames).view(*self.shape, -1)
+        whole: Tensor = _Padded.apply(rows, self.frames, self.valid.numel())  # type: ignore[no-untyped-call]
+        return whole.view(*self.valid.shape, -1)
 
 
 def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
@@ -162,7 +166,7 @@ def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = 
 def lstm(cell: nn.LSTM, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
     bias = cell.bias_ih_l0 + cell.bias_hh_l0
-    return _LSTM.apply(x, cell.weight_ih_l0, cell.weight_hh_l0, bias, steps, reverse)  # type: ignore[no-untyped-call, no-any-return]
+    return _LSTM.apply(x, cell.weight_ih_l0, cell.weight_hh_l0, bias, steps, reverse)  # type: ignore[no-untyped-call]
 
 
 class _LSTM(torch.autograd.Function):
@@ -181,6 +185,7 @@ class _LSTM(torch.autograd.Function):
         gates = times(x, weight_in, bias)  # (N, 4h)
         states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
         transposed = weight.t().contiguous()
+        states[steps.starts[-1] :] = 0
         kernels.lstm(*_arrays(gates, transposed), steps.starts, reverse, *_arrays(states, cells))
         ctx.save_for_backward(x, weight_in, transposed, gates, states, cells)
         ctx.steps, ctx.reverse = steps, reverse
@@ -190,39 +195,61 @@ class _LSTM(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_in, transposed, gates, states, cells = ctx.saved_tensors
-        d_gates, d_weight = torch.empty_like(gates), torch.empty_like(transposed)
+        d_gates, earlier = torch.empty_like(gates), torch.empty_like(states)
+        for rows in (d_gates, earlier):
+            rows[ctx.steps.starts[-1] :] = 0
         kernels.lstm_backward(
             *_arrays(d_states.contiguous(), transposed),
             ctx.steps.starts,
             ctx.reverse,
-            *_arrays(gates, states, cells, d_gates, d_weight),
+            *_arrays(gates, states, cells, d_gates, earlier),
         )
         dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
-        d_weight_in = times(d_gates.t(), x.t())
-        return dx, d_weight_in, d_weight.t(), d_gates.sum(0), None, None
+        by_gate = d_gates.t()
+        return dx, times(by_gate, x.t()), times(by_gate, earlier.t()), d_gates.sum(0), None, None
 
 
-class _Moved(torch.autograd.Function):
-    """y[k] = x[at[k]], or 0 where at[k] is the number of rows; `back` is the same the other way round."""
+class _Packed(torch.autograd.Function):
+    """Rows `at` of x, and zeros behind them up to so many rows."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, at: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back)
-        return _with_zero_row(x).index_select(0, at) if len(at) > len(x) else x.index_select(0, at)
+    def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(at)
+        ctx.rows = len(x)
+        return _picked(x, at, rows)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        (back,) = ctx.saved_tensors
-        return _with_zero_row(dy).index_select(0, back), None, None
+        (at,) = ctx.saved_tensors
+        return _placed(dy, at, ctx.rows), None, None
 
 
-def _moved(x: Tensor, at: Tensor, back: Tensor) -> Tensor:
-    return _Moved.apply(x, at, back)  # type: ignore[no-untyped-call, no-any-return]
+class _Padded(torch.autograd.Function):
+    """The other way round: the first rows of x as rows `at` of so many; the others are 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(at)
+        ctx.rows = len(x)
+        return _placed(x, at, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (at,) = ctx.saved_tensors
+        return _picked(dy, at, ctx.rows), None, None
 
 
-def _with_zero_row(x: Tensor) -> Tensor:
-    return torch.cat([x, x.new_zeros(1, x.shape[1])])
+def _picked(x: Tensor, at: Tensor, rows: int) -> Tensor:
+    y = x.new_empty(rows, x.shape[1])
+    y[: len(at)] = x.index_select(0, at)
+    y[len(at) :] = 0
+    return y
+
+
+def _placed(x: Tensor, at: Tensor, rows: int) -> Tensor:
+    return x.new_zeros(rows, x.shape[1]).index_copy_(0, at, x[: len(at)])
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -149,12 +149,12 @@ def _retreat(d_state, d_late, d_cell, row, before, cell, d_row):
 
 
 @compiled
-def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gates, d_weight):
-    """From the gradient of the states (N, h) that of what the inputs gave (N, 4h), and of the weight.
+def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gates, earlier):
+    """From the gradient of the states (N, h) that of what the inputs gave (N, 4h).
 
-    `weight`, `starts` and `reverse` as given to `lstm`, gates, states and cells as it left them.
+    `weight`, `starts` and `reverse` as given to `lstm`, gates, states and cells as it left them. Writes as
+    well the state before each row's (N, h), which is what the gradient is to be multiplied by.
     """
-    d_weight[:] = 0
     h = cells.shape[1]
     nothing = np.zeros(h, np.float32)
     most = starts[1] if len(starts) > 1 else 0
@@ -165,9 +165,8 @@ def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gat
         for k in range(n):
             at = first + k
             cell_before = cells[before + k] if k < going else nothing
+            earlier[at] = states[before + k] if k < going else nothing
             _retreat(
                 d_states[at], d_late[k], d_cell[k], gates[at], cell_before, cells[at], d_gates[at]
             )
-        late = d_gates[first : first + going]
-        _products(d_late[:going], late, weight)
-        _add_products(d_weight, states[before : before + going].T, late)
+        _products(d_late[:going], d_gates[first : first + going], weight)
