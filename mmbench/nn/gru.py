@@ -22,7 +22,7 @@ from mmbench.nn.recurrent_kernels import _add_products, _neighbours, _sigmoid, _
 def gru(cell: nn.GRU, x: Tensor, starts: np.ndarray, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's GRU of one layer over packed x (N, D), float32 on a CPU."""
     weights = (cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0)
-    return _GRU.apply(x, *weights, starts, reverse)  # type: ignore[no-untyped-call]
+    return _GRU.apply(x, *weights, starts, reverse)
 
 
 class _GRU(torch.autograd.Function):

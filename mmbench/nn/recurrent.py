@@ -165,7 +165,7 @@ def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = 
 
 def lstm(cell: nn.LSTM, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
-    bias = cell.bias_ih_l0 + cell.bias_hh_l0
+    bias = cell.bias_ih_l0 + cell.bias_hh_l0  # type: ignore[operator]
     return _LSTM.apply(x, cell.weight_ih_l0, cell.weight_hh_l0, bias, steps, reverse)  # type: ignore[no-untyped-call]
 
 

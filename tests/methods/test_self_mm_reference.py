@@ -125,6 +125,6 @@ def test_two_steps_are_the_references(split):
         view = ours.view(batch)
         update.take(step.loss(view, batch, random()), last=True, clip=STILL.clip)
         with torch.no_grad():
-            step.after(view, batch)
+            ours.remember(view, batch)
         theirs.step(batch)
     trajectory.check(ours.encoders, ours.fusion)
