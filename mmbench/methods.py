@@ -40,6 +40,8 @@ class Step:
     """The modules whose parameters move. All others are held constant."""
     learning_rate: float | None = None
     """None for the data set's."""
+    weight_decay: float = 0.0
+    """How much of each parameter is added to its gradient, after clipping."""
     plateau: Plateau | None = None
     """None for a constant learning rate."""
     after: Callable[[Any, Batch], None] | None = None

@@ -317,7 +317,9 @@ class _Update:
         for leaf, part in zip(self.leaves, torch.split(self.gradient, sizes, 1), strict=True):
             leaf.grad = part.view(leaf.shape)
         rate = step.learning_rate or seeds.method.spec.schedule.learning_rate
-        self.optimiser = torch.optim.Adam([self.rows], lr=rate, fused=True)
+        self.optimiser = torch.optim.Adam(
+            [self.rows], lr=rate, weight_decay=step.weight_decay, fused=True
+        )
         self.plateau = step.plateau and torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, factor=step.plateau.factor, patience=step.plateau.patience
         )

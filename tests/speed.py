@@ -7,8 +7,9 @@ line of standard input, a number of seconds, it says how many steps a second it 
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
-from itertools import islice
+from dataclasses import replace
+from functools import lru_cache
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -17,31 +18,41 @@ import torch
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec
 from mmbench.methods import Method, Stage
+from mmbench.registry import discover
 from mmbench.training import _StageLoop
-from mmbench_datasets.iemocap import SCHEDULE, TASK, IEMOCAPTwin
-from mmbench_methods.dmd import DMD
-from mmbench_methods.hrlf import HRLF
-from mmbench_methods.late_fusion import LateFusion
-from mmbench_methods.transm import TransM
+from mmbench_datasets.iemocap import SCHEDULE, SIZES, TASK, IEMOCAPTwin
 from mmbench_missing.msm import MSM
-from tests.reference import dmd, hrlf, late_fusion, transm
+from tests.reference import (
+    corrkd,
+    cubemlp,
+    dmd,
+    gcnet,
+    hrlf,
+    late_fusion,
+    mctn,
+    self_mm,
+    smil,
+    transm,
+)
 
-OURS: dict[str, type[Method]] = {
-    "teacher": HRLF,
-    "student": HRLF,
-    "late-fusion": LateFusion,
-    "transm": TransM,
-    "dmd": DMD,
+METHODS: dict[str, Callable[..., Any]] = {
+    "mctn": mctn.Trainer,
+    "transm": transm.Trainer,
+    "smil": smil.Trainer,
+    "gcnet": gcnet.Trainer,
+    "corrkd": corrkd.Trainer,
+    "self-mm": self_mm.Trainer,
+    "cubemlp": cubemlp.Trainer,
+    "dmd": dmd.Trainer,
 }
-"""By step, the method that it is of; its stage has the step's name, or is the only one."""
 PLAIN: dict[str, Callable[..., Any]] = {
     "teacher": hrlf.TeacherTrainer,
     "student": hrlf.StudentTrainer,
     "late-fusion": late_fusion.Trainer,
-    "transm": transm.Trainer,
-    "dmd": dmd.Trainer,
+    **METHODS,
 }
-"""The same as the equations stand: of a DataSpec and a method's settings, something with a `step(batch)`."""
+"""By step, a method or a stage of HRLF, the same as the equations stand: of a DataSpec and a method's
+settings, something whose `step(batch)` is one update of that stage, or of the method's last."""
 
 STEPS = 8
 """Updates in one pass over the samples, whatever the step."""
@@ -56,7 +67,7 @@ def split() -> Split:
 @lru_cache(maxsize=1)
 def spec() -> DataSpec:
     shapes = {m: ModalitySpec(*x.shape[1:]) for m, x in split().features.items()}
-    return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE)
+    return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE, n_train=SIZES["train"])
 
 
 class _Loop(_StageLoop):
@@ -71,24 +82,27 @@ def ours(
 ) -> Callable[[], None]:
     """Takes `STEPS` steps at each call: batches drawn and updates done by the training loop itself.
 
-    Several seeds are trained side by side.
+    Each call is another epoch, for what changes with their number. Several seeds are trained side by side.
     """
     methods = [made(step, depth, seed).to(device) for seed in seeds]
     stages = [stage_of(step, method) for method in methods]
     splits = Split(split().samples, device), Split(split().samples, device)
-    return partial(_Loop(methods, stages, *splits, MSM(), seeds).epoch, 1)
+    loop, epochs = _Loop(methods, stages, *splits, MSM(), seeds), count(1)
+    return lambda: loop.epoch(next(epochs))
 
 
 def made(step: str, depth: int | None = None, seed: int = 0) -> Method:
     """The method that a step is of, as deep as it is by itself or as told."""
     torch.manual_seed(seed)
-    return OURS[step](spec(), **settings(depth))
+    name = "hrlf" if step in ("teacher", "student") else step
+    method: Method = discover().find("method", name)(spec(), **settings(depth))
+    return method
 
 
 def stage_of(step: str, method: Method) -> Stage:
-    """The stage of that name, or the only one."""
+    """The stage of that name, or the last one."""
     stages = method.stages()
-    return stages[0] if len(stages) == 1 else next(s for s in stages if s.name == step)
+    return next((stage for stage in stages if stage.name == step), stages[-1])
 
 
 def settings(depth: int | None) -> dict[str, Any]:
@@ -98,25 +112,27 @@ def settings(depth: int | None) -> dict[str, Any]:
 
 def plain(step: str, depth: int | None = None, seed: int = 0) -> Callable[..., None]:
     """The same with the reference, or fewer steps; batches are drawn as the training loop draws them."""
+    stage = stage_of(step, made(step, depth))
+    data = "paired" if stage.given else stage.data  # a frozen teacher reads the complete samples
     torch.manual_seed(seed)
-    trainer = PLAIN[step](spec(), **settings(depth))
-    data = getattr(trainer, "data", stage_of(step, made(step, depth)).data)
+    trainer, epochs = PLAIN[step](spec(), **settings(depth)), count(1)
 
     def epoch(steps: int = STEPS) -> None:
+        number = next(epochs)
         for batch in islice(batches(data), steps):
-            trainer.step(batch)
+            trainer.step(replace(batch, epoch=number))
 
     return epoch
 
 
 def batches(data: str) -> Iterator[Batch]:
-    """What a step needs: complete samples, incomplete ones, or both."""
+    """Complete samples, incomplete ones, or both, drawn as the training loop draws them."""
     rng = np.random.default_rng(0)
     for rows in rng.permutation(len(split())).reshape(STEPS, -1):
         masks = None
         if data != "complete":
             masks = MSM().draw({m: v[rows] for m, v in split().samples.valid.items()}, rng)
-        yield split().training_batch(rows, masks, paired=data == "paired", epoch=1)
+        yield split().training_batch(rows, masks, paired=data == "paired")
 
 
 def main(depth: int, seed: int) -> None:

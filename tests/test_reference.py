@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +37,7 @@ def copy_into(ours: Method, values: Mapping[str, Tensor]) -> None:
     """
     state, modalities = ours.state_dict(), list(ours.spec.modalities)
     for name, value in values.items():
-        for theirs, mine in NAMES[ours.name].items():
+        for theirs, mine in NAMES.get(ours.name, ENCODERS).items():
             name = re.sub(theirs, mine, name)
         name, _, group = name.partition("#")
         for number, modality in enumerate(modalities):
@@ -66,7 +66,7 @@ ENCODERS = {
     r"encoders\.(\d+)\.(.*)": r"front.encoder.\2#\1",
 }
 NAMES = {
-    "late-fusion": ENCODERS,
+    "corrkd": {**ENCODERS, r"(teacher|student)\.(head|response_head)\.": r"\1.\2.0."},
     "hrlf": {
         **ENCODERS,
         r"(sentiment|specific)\.(\d+)\.0\.(.*)": r"factorise.\1.widen.\3#\2",
@@ -112,7 +112,13 @@ LAYOUT = {
 """Names in the reference's Transformers, and in ours."""
 
 
-def laid_out(ours: Method, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+Copy = Callable[[Method, Mapping[str, Tensor]], None]
+"""`copy_into`, or what does so for a method with other modules."""
+
+
+def laid_out(
+    ours: Method, values: Mapping[str, Tensor], copy_into: Copy = copy_into
+) -> dict[str, Tensor]:
     """The reference's tensors as the repository's parameters by name, zero where there is none."""
     blank = copy.deepcopy(ours)
     with torch.no_grad():
@@ -127,6 +133,10 @@ def laid_out(ours: Method, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
+    return padded_samples()
+
+
+def padded_samples() -> Split:
     """A few samples with the twin's padding in front, and two that are padded behind."""
     samples = IEMOCAPTwin().split("valid").take(24)
     for m, valid in samples.valid.items():
@@ -161,7 +171,7 @@ def unsettle(model: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
 
 
-def fill(ours: Method, theirs: nn.Module) -> None:
+def fill(ours: Method, theirs: nn.Module, copy_into: Copy = copy_into) -> None:
     """Gives ours all the parameters of theirs."""
     with torch.no_grad():
         for parameter in ours.parameters():
@@ -237,6 +247,7 @@ def assert_step(
     terms: Mapping[str, Tensor],
     theirs: nn.Module,
     their_terms: Mapping[str, Tensor],
+    copy_into: Copy = copy_into,
     unmoved: Sequence[str] = (),
 ) -> None:
     """Every loss term, and the gradient of every parameter that the step updates.
@@ -247,7 +258,8 @@ def assert_step(
     parameters = [p for module in step.updates for p in module.parameters()]
     found = dict(zip(parameters, gradients(terms, parameters), strict=True))
     names, leaves = zip(*theirs.named_parameters(), strict=True)
-    expected = laid_out(ours, dict(zip(names, gradients(their_terms, leaves), strict=True)))
+    given = dict(zip(names, gradients(their_terms, leaves), strict=True))
+    expected = laid_out(ours, given, copy_into)
     compared = 0
     largest = max(gradient.abs().max() for gradient in found.values())
     for name, parameter in ours.named_parameters():
@@ -276,19 +288,24 @@ class Trajectory:
     the gradient of a key's bias, goes where the rounding error points.
     """
 
-    def __init__(self, ours: Method, theirs: nn.Module) -> None:
-        self.ours, self.theirs = ours, theirs
+    def __init__(self, ours: Method, theirs: nn.Module, copy_into: Copy = copy_into) -> None:
+        self.ours, self.theirs, self.copy_into = ours, theirs, copy_into
         self.doubt = {name: torch.zeros_like(p) for name, p in theirs.named_parameters()}
 
     def adam(self, *modules: nn.Module) -> Adam:
-        """The reference's on modules of its own, with an eye on each step's gradients."""
-        adam = Adam(*modules, learning_rate=STILL.learning_rate, clip=STILL.clip)
+        """The reference's on modules of its own."""
+        return self.watch(Adam(*modules, learning_rate=STILL.learning_rate, clip=STILL.clip))
+
+    def watch(self, adam: Adam) -> Adam:
+        """Keeps an eye on each step's gradients."""
         names = {p: name for name, p in self.theirs.named_parameters()}
+
+        decay = adam.optimiser.param_groups[0]["weight_decay"]
 
         def look(*_: object) -> None:
             for parameter in adam.parameters:
                 assert parameter.grad is not None
-                size = parameter.grad.abs()
+                size = (parameter.grad + decay * parameter).abs()
                 share = (CLOSE * size.max() / size.clamp_min(1e-30)).clamp(max=2)
                 self.doubt[names[parameter]] += STILL.learning_rate * share
 
@@ -297,8 +314,10 @@ class Trajectory:
 
     def check(self, *moved: nn.Module, unmoved: Sequence[str] = ()) -> None:
         """That modules of ours are what the reference's are, but for what is `unmoved` by any loss."""
-        expected = laid_out(self.ours, dict(self.theirs.named_parameters()))
-        doubt = laid_out(self.ours, self.doubt)
+        theirs = dict(self.theirs.named_parameters())
+        expected, doubt = (
+            laid_out(self.ours, values, self.copy_into) for values in (theirs, self.doubt)
+        )
         parameters = {p for module in moved for p in module.parameters()}
         assert parameters <= set(self.ours.parameters())
         certain = []

@@ -53,7 +53,7 @@ def test_losses_and_gradients_are_the_references(split):
             step.loss(mine, batch, random()),
             theirs,
             dmd.loss(theirs, view, batch),
-            UNMOVED,
+            unmoved=UNMOVED,
         )
 
 

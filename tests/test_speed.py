@@ -25,7 +25,7 @@ from mmbench.nn import Dropout
 from mmbench.training import predict, stacked
 from mmbench_datasets.iemocap import IEMOCAPTwin
 from mmbench_missing.intra import Intra
-from tests.speed import STEPS, made, ours, plain
+from tests.speed import METHODS, STEPS, made, ours, plain
 
 ROOT = Path(__file__).parent.parent
 
@@ -132,8 +132,6 @@ class Machine:
         ("student", 2, 0, 0.25),
         ("student", 4, 0, 0.25),
         ("late-fusion", 2, 2, 0),
-        ("transm", None, 2, 0),
-        ("dmd", None, 2, 0),
     ],
 )
 def test_a_step(benchmark, summary, step, depth, ratio, reached):
@@ -164,6 +162,28 @@ def test_a_step(benchmark, summary, step, depth, ratio, reached):
     )
     assert min(took, alone) / taken >= ratio
     assert least / taken >= reached
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_step(benchmark, summary, name):
+    run, run_plainly = ours(name), plain(name)
+    for warm_up in (run, run, run_plainly, run_plainly):  # by the third epoch all has begun
+        warm_up()
+    threads = threads_of(run_plainly)
+    default, single = [], []
+
+    def others() -> None:
+        default.append(clock(run_plainly, threads))
+        single.append(clock(run_plainly))
+
+    benchmark.pedantic(run, setup=others, rounds=rounds(clock(others)))
+    taken = 1e3 * benchmark.stats.stats.min / STEPS
+    took, alone = (1e3 * min(times) / STEPS for times in (default, single))
+    summary.append(
+        f"{name:20} {took:7.1f} {alone:9.1f} {taken:7.1f} {min(took, alone) / taken:6.1f}"
+        f"   (threads {threads})"
+    )
+    assert min(took, alone) / taken >= 2
 
 
 @pytest.mark.parametrize("depth", [2, 4])

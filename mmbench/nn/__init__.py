@@ -7,7 +7,8 @@ packing.py      how sequences are laid out without padding
 grouped.py      products and attention over them, of several networks at once
 information.py  a bound of mutual information
 kernels.py      attention's inner loops on a CPU
-recurrent.py    LSTM and GRU that padding does not reach
+products.py     products of matrices on a CPU
+recurrent.py    LSTM and GRU that padding does not reach; recurrent_kernels.py has the LSTM's inner loops
 """
 
 from mmbench.nn.attention import Decoder as Decoder
@@ -27,6 +28,8 @@ from mmbench.nn.packing import Sequences as Sequences
 from mmbench.nn.packing import between as between
 from mmbench.nn.packing import lay as lay
 from mmbench.nn.packing import stack_padded as stack_padded
+from mmbench.nn.products import affine as affine
 from mmbench.nn.recurrent import Recurrent as Recurrent
+from mmbench.nn.recurrent import Steps as Steps
 from mmbench.nn.recurrent import read_last as read_last
 from mmbench.nn.recurrent import valid_first as valid_first

@@ -1,18 +1,30 @@
-"""LSTM and GRU over sequences with padding on either side.
+"""LSTM and GRU over sequences with padding on either side; the numbers are torch's on each unpadded one.
 
-The valid frames are moved to the start, where no padding comes before a real step; a backward run reads
-them reversed, at the start again. So one plain run per direction does, without packing: the numbers are
-torch's on each unpadded sequence. Letters: B samples, T frames, D input features, h = `width`.
+On a CPU they work on packed steps: a step's rows stand together, those of the longest sequence first, and
+no row is padding (recurrent_kernels.py and gru.py have the loops). Otherwise the valid frames are moved
+to the start, where no padding comes before a real step, and a backward run reads them reversed, at the start
+again, so that one plain run of torch's for each direction does. Letters: B samples, T frames, D input
+features, h = `width`; N rows, the valid frames of all samples and a few more.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from mmbench.nn import recurrent_kernels as kernels
 from mmbench.nn.basic import Dropout, last_valid
+from mmbench.nn.gru import gru
+from mmbench.nn.products import on_cpu, times
+
+ROUND = 64
+"""Rows of packed steps come in multiples of so many: oneDNN compiles a product for each new shape, which
+takes longer than the product."""
 
 
 class Recurrent(nn.Module):
@@ -35,7 +47,7 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
-        self.merge = merge
+        self.cell, self.merge = cell, merge
         self.width = width if merge == "sum" else directions * width
         """Of what it gives."""
         widths = [width_in] + [directions * width] * (depth - 1)
@@ -54,20 +66,28 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x (B, T, D), valid (B, T) to the states (B, T, h) or, side by side, (B, T, 2h)."""
-        order = _valid_first(valid)
-        return _restore(self._merge(self._run(x, valid, order)), order)
+        return self._merge(self._run(x, valid))
 
     def last(self, x: Tensor, valid: Tensor) -> Tensor:
         """The same in, out the state (B, h or 2h) in which each direction ends; 0 for an empty row.
 
         The forward run ends at the last valid frame, the backward run at the first.
         """
-        runs = self._run(x, valid, _valid_first(valid))
-        forward = runs[0][torch.arange(len(x), device=x.device), _last(valid)]  # (B, h)
-        return self._merge([forward, *(run[:, 0] for run in runs[1:])])
+        ends = [last_valid(valid), valid.byte().argmax(1)]
+        rows = torch.arange(len(x), device=x.device)
+        runs = zip(self._run(x, valid), ends, strict=False)
+        return self._merge([run[rows, end] for run, end in runs])
 
-    def _run(self, x: Tensor, valid: Tensor, order: Tensor) -> list[Tensor]:
-        """The top layer's states (B, T, h) of each direction, valid frames first, then zeros."""
+    def packed(self, rows: Tensor, steps: Steps) -> Tensor:
+        """The valid frames alone: rows (N, D) to the states (N, h or 2h)."""
+        return self._merge(self._run_packed(rows, steps))
+
+    def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
+        """The top layer's states (B, T, h) of each direction, 0 at padding."""
+        if on_cpu(x):
+            packed = Steps.of(valid)
+            return [packed.padded(run) for run in self._run_packed(packed.packed(x), packed)]
+        order = _valid_first(valid)
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
         padding = (steps >= count)[..., None]  # (B, T, 1)
@@ -82,10 +102,158 @@ class Recurrent(nn.Module):
                 states, _ = self.backwards[number](_pick(x, reverse))
                 runs.append(_pick(states, reverse))
             runs = [run.masked_fill(padding, 0.0) for run in runs]
+        return [_restore(run, order) for run in runs]
+
+    def _run_packed(self, x: Tensor, steps: Steps) -> list[Tensor]:
+        """The top layer's states (N, h) of each direction, of x (N, D)."""
+        if not on_cpu(x):
+            return [steps.packed(run) for run in self._run(steps.padded(x), steps.valid)]
+        runs: list[Tensor] = []
+        for number, cell in enumerate(self.forwards):
+            if runs:
+                x = self.dropout(torch.cat(runs, -1))
+            runs = [_packed_states(cell, x, steps)]
+            if self.backwards:
+                runs.append(_packed_states(self.backwards[number], x, steps, reverse=True))
         return runs
 
     def _merge(self, runs: list[Tensor]) -> Tensor:
         return sum(runs[1:], runs[0]) if self.merge == "sum" else torch.cat(runs, -1)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where the valid frames of a batch stand as packed steps, which are counted from the first of them."""
+
+    valid: Tensor
+    """(B, T)."""
+    frames: Tensor
+    """Which of the B T frames each row is; the last rows are none."""
+    rows: int
+    """N: how many there are, a multiple of `ROUND`."""
+    starts: np.ndarray
+    """(longest + 1,) the first row of each step, and of those that are no frame."""
+
+    @classmethod
+    def of(cls, valid: Tensor) -> Steps:
+        """From what is valid (B, T)."""
+        counts, samples = valid.sum(1).sort(descending=True, stable=True)  # (B,)
+        longest = int(counts.max()) if len(counts) else 0
+        inside = torch.arange(longest, device=valid.device)[:, None] < counts  # (longest, B)
+        frame = samples[:, None] * valid.shape[1] + _valid_first(valid)[samples]  # (B, T)
+        frames = frame[:, :longest].t()[inside]
+        starts = np.concatenate([[0], inside.sum(1).cpu().numpy().cumsum()])
+        return cls(valid, frames, -(-len(frames) // ROUND) * ROUND, starts)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """The valid frames of x (B, T, D), (N, D), with zeros where no frame is."""
+        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames, self.rows)  # type: ignore[no-untyped-call]
+        return rows
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Rows (N, D) as (B, T, D), 0 at padding."""
+        whole: Tensor = _Padded.apply(rows, self.frames, self.valid.numel())  # type: ignore[no-untyped-call]
+        return whole.view(*self.valid.shape, -1)
+
+
+def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
+    if isinstance(cell, nn.GRU):
+        return gru(cell, x, steps.starts, reverse=reverse)
+    assert isinstance(cell, nn.LSTM)
+    return lstm(cell, x, steps, reverse=reverse)
+
+
+def lstm(cell: nn.LSTM, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
+    """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
+    bias = cell.bias_ih_l0 + cell.bias_hh_l0  # type: ignore[operator]
+    return _LSTM.apply(x, cell.weight_ih_l0, cell.weight_hh_l0, bias, steps, reverse)  # type: ignore[no-untyped-call]
+
+
+class _LSTM(torch.autograd.Function):
+    """Gates i, f, g, o = W_i x_t + W_h h_t-1 + b; c_t = f c_t-1 + i g; h_t = o tanh(c_t)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight_in: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        steps: Steps,
+        reverse: bool,
+    ) -> Tensor:
+        gates = times(x, weight_in, bias)  # (N, 4h)
+        states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
+        transposed = weight.t().contiguous()
+        states[steps.starts[-1] :] = 0
+        kernels.lstm(*_arrays(gates, transposed), steps.starts, reverse, *_arrays(states, cells))
+        ctx.save_for_backward(x, weight_in, transposed, gates, states, cells)
+        ctx.steps, ctx.reverse = steps, reverse
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_in, transposed, gates, states, cells = ctx.saved_tensors
+        d_gates, earlier = torch.empty_like(gates), torch.empty_like(states)
+        for rows in (d_gates, earlier):
+            rows[ctx.steps.starts[-1] :] = 0
+        kernels.lstm_backward(
+            *_arrays(d_states.contiguous(), transposed),
+            ctx.steps.starts,
+            ctx.reverse,
+            *_arrays(gates, states, cells, d_gates, earlier),
+        )
+        dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
+        by_gate = d_gates.t()
+        return dx, times(by_gate, x.t()), times(by_gate, earlier.t()), d_gates.sum(0), None, None
+
+
+class _Packed(torch.autograd.Function):
+    """Rows `at` of x, and zeros behind them up to so many rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(at)
+        ctx.rows = len(x)
+        return _picked(x, at, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (at,) = ctx.saved_tensors
+        return _placed(dy, at, ctx.rows), None, None
+
+
+class _Padded(torch.autograd.Function):
+    """The other way round: the first rows of x as rows `at` of so many; the others are 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(at)
+        ctx.rows = len(x)
+        return _placed(x, at, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (at,) = ctx.saved_tensors
+        return _picked(dy, at, ctx.rows), None, None
+
+
+def _picked(x: Tensor, at: Tensor, rows: int) -> Tensor:
+    y = x.new_empty(rows, x.shape[1])
+    y[: len(at)] = x.index_select(0, at)
+    y[len(at) :] = 0
+    return y
+
+
+def _placed(x: Tensor, at: Tensor, rows: int) -> Tensor:
+    return x.new_zeros(rows, x.shape[1]).index_copy_(0, at, x[: len(at)])
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.detach().numpy() for tensor in tensors]
 
 
 def valid_first(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,11 +271,6 @@ def read_last(states: Tensor, valid: Tensor) -> Tensor:
 def _valid_first(valid: Tensor) -> Tensor:
     """For each row (B, T) the frames in an order that has the valid ones first, as they came."""
     return torch.argsort((~valid).byte(), dim=1, stable=True)
-
-
-def _last(valid: Tensor) -> Tensor:
-    """Where the last valid frame (B,) is after `_valid_first`; 0, a padding, where there is none."""
-    return (valid.sum(1) - 1).clamp(min=0)
 
 
 def _pick(x: Tensor, order: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import mmbench
-from mmbench.nn import Dropout, Recurrent, linear, read_last
+from mmbench.nn import Dropout, Recurrent, Steps, affine, linear, read_last
 from mmbench_methods._scale import Scale
 
 
@@ -143,17 +143,22 @@ class GCNet(mmbench.Method):
     def loss(self, view: View, batch: mmbench.Batch, rng: mmbench.Random) -> dict[str, Tensor]:
         """L_task + L_rec."""
         assert batch.complete is not None
-        truth = self.scale(batch.complete.features)
-        made = torch.split(self.reconstruct(view.nodes), list(self.spec.widths.values()), -1)
         there = batch.complete.valid
+        missing = {m: there[m] & ~batch.observed[m] for m in there}  # (B, T)
+        # Only nodes that lack anything, N of them.
+        lacking = Steps.of(torch.stack(list(missing.values())).any(0))
+        nodes = lacking.packed(view.nodes)  # (N, h)
+        made = affine(nodes, self.reconstruct.weight, self.reconstruct.bias)
+        truth = self.scale({m: lacking.packed(x) for m, x in batch.complete.features.items()})
         error = torch.zeros((), device=batch.device)
-        for m, x in zip(self.spec.widths, made, strict=True):
-            missing = there[m] & ~batch.observed[m]  # (B, T)
-            error = error + ((x - truth[m]).square().mean(-1) * missing).sum()
-        nodes = torch.stack(list(there.values())).any(0).sum().clamp(min=1)
+        parts = torch.split(made, list(self.spec.widths.values()), -1)
+        for m, x in zip(self.spec.widths, parts, strict=True):
+            own = lacking.packed(missing[m][..., None]).squeeze(-1)  # (N,)
+            error = error + ((x - truth[m]).square().mean(-1) * own).sum()
+        count = torch.stack(list(there.values())).any(0).sum().clamp(min=1)
         return {
             "task": self.spec.task.loss(view.output, batch.truth),
-            "reconstruction": self.reconstruction * error / nodes,
+            "reconstruction": self.reconstruction * error / count,
         }
 
 
@@ -180,19 +185,24 @@ class GraphNetwork(nn.Module):
         """
         there = valid[..., None].to(x.dtype)  # (B, T, 1)
         x = x * there
-        count = (self.edges @ there[:, None]).clamp(min=1)  # (B, R, T, 1)
-        means = (self.edges @ x[:, None]) / count  # (B, R, T, 2e)
-        x = self.relational(torch.cat([x, *means.unbind(1)], -1)) * there
+        edges = self.edges.flatten(0, 1)  # (R T, T), all relations at once
+        means = (edges @ x) / (edges @ there).clamp(min=1)  # (B, R T, 2e)
+        x = torch.cat([x, *means.chunk(len(self.edges), 1)], -1)
+        x = affine(x, self.relational.weight, self.relational.bias) * there
         return self.neighbours(torch.cat([x, self.edges.sum(0) @ x], -1)) * there
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x (B, T, 2e) to (B, T, h), 0 where not valid."""
-        x = torch.cat([x, self.messages(x, valid)], -1)
-        states = self.recurrent(x, valid)  # (B, T, 2h)
-        scores = (self.match(states) @ states.transpose(1, 2)).tanh()  # (B, T, T)
+        steps = Steps.of(valid)
+        rows = steps.packed(torch.cat([x, self.messages(x, valid)], -1))
+        states = self.recurrent.packed(rows, steps)  # (N, 2h), those of N valid nodes
+        asking = steps.padded(affine(states, self.match.weight, self.match.bias))  # (B, T, 2h)
+        told = steps.padded(states)
+        scores = (asking @ told.transpose(1, 2)).tanh()  # (B, T, T)
         lowest = torch.finfo(scores.dtype).min  # not -inf: a row without a valid node has states 0
         weights = scores.masked_fill(~valid[:, None], lowest).softmax(-1)
-        return self.project(weights @ states).relu() * valid[..., None]
+        mixed = steps.packed(weights @ told)
+        return steps.padded(affine(mixed, self.project.weight, self.project.bias).relu())
 
 
 def window(length: int, past: int, future: int) -> Tensor:

@@ -10,6 +10,7 @@ from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.errors import UsageError
 from mmbench.missingness import subsets
+from mmbench.nn import valid_first
 from mmbench.tasks import MultiBinary, MultiClass, Regression
 from mmbench.training import train
 from mmbench_methods.mctn import MCTN
@@ -55,14 +56,16 @@ def test_decoder_is_the_printed_attention_lstm_step_by_step():
     valid = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1] * 6], dtype=torch.bool)
     w = torch.cat([decoder.score.weight[0], torch.randn(4)])  # with the part for the cell state
     cell = nn.LSTMCell(4, 4)
+    (lstm,) = decoder.recurrent.forwards
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        getattr(cell, name).data = getattr(decoder.lstm, f"{name}_l0").data
-    made = decoder(states, valid, 5)
-    assert made.shape == (3, 5, 4)
+        getattr(cell, name).data = getattr(lstm, f"{name}_l0").data
+    wanted = torch.arange(5) < torch.tensor([5, 2, 0])[:, None]
+    made = decoder(states, valid, wanted)
+    assert made.shape == (3, 5, 4) and (made[~wanted] == 0).all()
     for b in range(3):
         e = states[b][valid[b]]
         h, c = torch.zeros(4), torch.zeros(4)
-        for t in range(5):
+        for t in range(int(wanted[b].sum())):
             scores = torch.stack([w @ torch.cat([e_i, c]) for e_i in e])
             read = (scores.softmax(0)[:, None] * e).sum(0)
             h, c = cell(read, (h, c))
@@ -95,7 +98,7 @@ def test_error_is_the_mean_over_valid_frames_counted_from_the_start():
         for k, x in enumerate(truth[b][valid[b]]):
             for j in range(6):  # the translator writes zeros behind a narrower modality's features
                 total += (made[b, k, j].item() - (x[j].item() if j < 2 else 0)) ** 2 / 6
-    assert error(made, truth, valid).item() == pytest.approx(total / 3, rel=1e-5)
+    assert error(made, *valid_first(truth, valid)).item() == pytest.approx(total / 3, rel=1e-5)
     assert error(made, truth, valid & False) == 0
 
 
@@ -110,14 +113,16 @@ def test_translations_go_through_the_cycle_and_up_the_levels(make_data):
     assert (chain.source, chain.first, chain.later) == ("l", "v", ("a",))
     valid = batch.valid["l"]
     e = chain.encoders[0](method.bank()[0].enter["l"](batch.features["l"]), valid)
-    there = chain.leave["v"](chain.decoders[0](e, valid, 6))
-    torch.testing.assert_close(view.there, there)
     count = batch.valid["v"].sum(1, keepdim=True)
-    started = torch.arange(6) < count
+    started = torch.arange(6) < count  # all modalities are valid alike
+    there = chain.leave["v"](chain.decoders[0](e, valid, started))
+    torch.testing.assert_close(view.there, there)
     again = chain.encoders[0](chain.enter["v"](there), started)
-    torch.testing.assert_close(view.back, chain.leave["l"](chain.decoders[0](again, started, 6)))
+    torch.testing.assert_close(
+        view.back, chain.leave["l"](chain.decoders[0](again, started, started))
+    )
     e2 = chain.encoders[1](e, valid)
-    torch.testing.assert_close(view.later[0], chain.write[0](chain.decoders[1](e2, valid, 6)))
+    torch.testing.assert_close(view.later[0], chain.write[0](chain.decoders[1](e2, valid, started)))
     pooled = chain.regressor.pool(e2, valid)
     torch.testing.assert_close(view.output, chain.regressor(pooled))
     torch.testing.assert_close(method.represent(batch)[:, :4], pooled)

@@ -11,9 +11,13 @@ from mmbench.data import DataSpec
 class Adam:
     """torch's Adam on some modules, after the gradient has been clipped."""
 
-    def __init__(self, *modules: nn.Module, learning_rate: float, clip: float) -> None:
+    def __init__(
+        self, *modules: nn.Module, learning_rate: float, clip: float, weight_decay: float = 0.0
+    ) -> None:
         self.parameters = [p for module in modules for p in module.parameters()]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=learning_rate)
+        self.optimiser = torch.optim.Adam(
+            self.parameters, lr=learning_rate, weight_decay=weight_decay
+        )
         self.clip = clip
 
     def step(self, terms: Mapping[str, Tensor]) -> None:

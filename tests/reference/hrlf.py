@@ -224,9 +224,6 @@ class TeacherTrainer:
 class StudentTrainer:
     """Updates of the student and of what it is measured by."""
 
-    data = "paired"
-    """The teacher sees each batch complete, at every step."""
-
     def __init__(self, spec: DataSpec, **settings: Any) -> None:
         self.model = HRLF(spec, **settings)
         self.model.start_student()

@@ -13,14 +13,14 @@ source alone. Letters: B samples, T frames, D features, S sources, h = `width`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 import mmbench
-from mmbench.nn import linear
+from mmbench.nn import linear, valid_first
 from mmbench_methods._scale import Scale
 from mmbench_methods.mctn.network import Chain, Padding, Translations, error
 
@@ -147,32 +147,41 @@ class MCTN(mmbench.Method):
     def translate(self, batch: mmbench.Batch) -> list[Translations]:
         """What each source gives."""
         features, valid = self.scale(batch.features), batch.valid
+        started = {m: v.sort(1, descending=True).values for m, v in valid.items()}
         return [
-            chain(features[chain.source], valid[chain.source], valid[chain.first])
-            for chain in self.bank()
+            chain(features[chain.source], valid[chain.source], started) for chain in self.bank()
         ]
 
     def loss(
         self, outputs: list[Translations], batch: mmbench.Batch, rng: mmbench.Random
     ) -> dict[str, Tensor]:
         """L_task + 0.1 (L_t + L_c + L_t2 + ...) + 0.01 |W|^2 with the head's W; mean over the sources."""
+        features = self.scale(batch.features)
+        # Frame k of what was made stands for the k-th valid frame.
+        truths = {m: valid_first(features[m], valid) for m, valid in batch.valid.items()}
         pairs = zip(self.bank(), outputs, strict=True)
-        terms = [self._terms(chain, made, batch) for chain, made in pairs]
+        terms = [self._terms(chain, made, truths, batch) for chain, made in pairs]
         return {name: torch.stack([t[name] for t in terms]).mean() for name in terms[0]}
 
-    def _terms(self, chain: Chain, made: Translations, batch: mmbench.Batch) -> dict[str, Tensor]:
-        features, valid = self.scale(batch.features), batch.valid
-        source, first = chain.source, chain.first
+    def _terms(
+        self,
+        chain: Chain,
+        made: Translations,
+        truths: Mapping[str, tuple[Tensor, Tensor]],
+        batch: mmbench.Batch,
+    ) -> dict[str, Tensor]:
+        source, started = truths[chain.source]
+        first = truths[chain.first]
         # What never was in the first target has not come back from it.
-        returns = valid[source] & valid[first].any(1, keepdim=True)
+        returns = started & first[1].any(1, keepdim=True)
         terms = {
             "task": self.spec.task.loss(made.output, batch.truth),
-            "translation": error(made.there, features[first], valid[first]),
-            "cycle": error(made.back, features[source], returns),
+            "translation": error(made.there, *first),
+            "cycle": error(made.back, source, returns),
         }
         if chain.later:
             later = zip(chain.later, made.later, strict=True)
-            terms["second"] = torch.stack([error(x, features[m], valid[m]) for m, x in later]).sum()
+            terms["second"] = torch.stack([error(x, *truths[m]) for m, x in later]).sum()
         terms = {name: self.weights.get(name, 1.0) * term for name, term in terms.items()}
         terms["penalty"] = self.penalty * chain.regressor.head.weight.square().sum()
         return terms

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmbench.data import DataSpec
-from mmbench.nn import Dropout, Recurrent, linear, valid_first
+from mmbench.nn import Dropout, Recurrent, linear
 
 
 class Translations(NamedTuple):
-    """What one source gives in training. Sequences that were made have their frames at the start."""
+    """What one source gives in training. Sequences that were made have their frames at the start.
+
+    Behind them stands nothing of meaning.
+    """
 
     output: Tensor
     """(B, n_out)."""
@@ -51,12 +54,13 @@ class Decoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.score = nn.Linear(width, 1, bias=False)
-        self.lstm = nn.LSTM(width, width, batch_first=True)
+        self.recurrent = Recurrent(width, width)
 
-    def forward(self, states: Tensor, valid: Tensor, length: int) -> Tensor:
-        """states (B, T, h) to the states of the sequence that is made, (B, length, h)."""
+    def forward(self, states: Tensor, valid: Tensor, wanted: Tensor) -> Tensor:
+        """states (B, T, h) to those of the sequence that is made, of which frames are `wanted` (B, T')."""
         read = attend(states, self.score(states), valid)  # (B, h)
-        return self.lstm(read[:, None].expand(-1, length, -1))[0]
+        made: Tensor = self.recurrent(read[:, None].expand(-1, wanted.shape[1], -1), wanted)
+        return made
 
 
 class Regressor(nn.Module):
@@ -95,7 +99,6 @@ class Chain(nn.Module):
     ) -> None:
         super().__init__()
         self.source, self.first, self.later = source, targets[0], tuple(targets[1:])
-        self.lengths = spec.lengths
         self.input_dropout = Dropout(spec.schedule.input_dropout.get(source, 0.0))
         pair = (source, self.first)
         self.enter = nn.ModuleDict({m: enter[m] for m in pair})
@@ -117,16 +120,18 @@ class Chain(nn.Module):
             states.append(x)
         return states
 
-    def forward(self, x: Tensor, valid: Tensor, first_valid: Tensor) -> Translations:
-        """The source x (B, T, D) translated. Of the first target it knows how long it is, and no more."""
+    def forward(self, x: Tensor, valid: Tensor, started: Mapping[str, Tensor]) -> Translations:
+        """The source x (B, T, D) translated.
+
+        Of a target it knows how long it is, `started` (B, T) by modality, and no more.
+        """
         states = self.encode(x, valid)
         source, first = self.source, self.first
-        there = self.leave[first](self.decoders[0](states[0], valid, self.lengths[first]))
-        started = first_valid.sort(1, descending=True).values  # the frames made are at the start
-        again = self.encoders[0](self.enter[first](there), started)
-        back = self.leave[source](self.decoders[0](again, started, self.lengths[source]))
+        there = self.leave[first](self.decoders[0](states[0], valid, started[first]))
+        again = self.encoders[0](self.enter[first](there), started[first])
+        back = self.leave[source](self.decoders[0](again, started[first], started[source]))
         later = tuple(
-            self.write[level](self.decoders[1 + level](states[1 + level], valid, self.lengths[m]))
+            self.write[level](self.decoders[1 + level](states[1 + level], valid, started[m]))
             for level, m in enumerate(self.later)
         )
         return Translations(self.regressor(self.pool(states, valid)), there, back, later)
@@ -144,12 +149,11 @@ def attend(states: Tensor, scores: Tensor, valid: Tensor) -> Tensor:
     return (weights * states).sum(1)
 
 
-def error(made: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """The mean squared error over the valid frames of truth (B, T, D), padded to the width of `made`.
+def error(made: Tensor, truth: Tensor, started: Tensor) -> Tensor:
+    """The mean squared error over the frames `started` (B, T) of truth (B, T, D), 0 if there is none.
 
-    Frame k of `made` (B, T, at least D) stands for the k-th valid frame. 0 if no frame is valid.
+    Truth is padded to the width of `made` (B, T, at least D).
     """
-    truth, valid = valid_first(truth, valid)
     truth = F.pad(truth, (0, made.shape[-1] - truth.shape[-1]))
     squared = (made - truth).square().mean(-1)  # (B, T)
-    return (squared * valid).sum() / valid.sum().clamp(min=1)
+    return (squared * started).sum() / started.sum().clamp(min=1)
