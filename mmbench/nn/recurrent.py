@@ -84,8 +84,8 @@ class Recurrent(nn.Module):
     def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
         """The top layer's states (B, T, h) of each direction, 0 at padding."""
         if self.cell == "lstm" and on_cpu(x):
-            steps = Steps.of(valid)
-            return [steps.padded(run) for run in self._run_packed(steps.packed(x), steps)]
+            laid = Steps.of(valid)
+            return [laid.padded(run) for run in self._run_packed(laid.packed(x), laid)]
         order = _valid_first(valid)
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
@@ -155,10 +155,11 @@ class Steps:
         return whole.view(*self.valid.shape, -1)
 
 
-def lstm(cell: nn.LSTM, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
+def lstm(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
-    bias = cell.bias_ih_l0 + cell.bias_hh_l0
-    return _LSTM.apply(x, cell.weight_ih_l0, cell.weight_hh_l0, bias, steps, reverse)  # type: ignore[no-untyped-call, no-any-return]
+    weight_in, weight, bias_in, bias = cell.parameters()
+    states: Tensor = _LSTM.apply(x, weight_in, weight, bias_in + bias, steps, reverse)  # type: ignore[no-untyped-call]
+    return states
 
 
 class _LSTM(torch.autograd.Function):

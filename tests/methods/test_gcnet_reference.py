@@ -22,7 +22,9 @@ def laid_out(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         joined = {
             "relational.weight": torch.cat([parts.pop("root.weight"), *relations], 1),
             "relational.bias": parts.pop("root.bias"),
-            "neighbours.weight": torch.cat([parts.pop("own.weight"), parts.pop("others.weight")], 1),
+            "neighbours.weight": torch.cat(
+                [parts.pop("own.weight"), parts.pop("others.weight")], 1
+            ),
             "neighbours.bias": parts.pop("own.bias"),
         }
         own |= {f"graphs.{k}.{name}": value for name, value in (parts | joined).items()}

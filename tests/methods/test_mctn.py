@@ -118,7 +118,9 @@ def test_translations_go_through_the_cycle_and_up_the_levels(make_data):
     there = chain.leave["v"](chain.decoders[0](e, valid, started))
     torch.testing.assert_close(view.there, there)
     again = chain.encoders[0](chain.enter["v"](there), started)
-    torch.testing.assert_close(view.back, chain.leave["l"](chain.decoders[0](again, started, started)))
+    torch.testing.assert_close(
+        view.back, chain.leave["l"](chain.decoders[0](again, started, started))
+    )
     e2 = chain.encoders[1](e, valid)
     torch.testing.assert_close(view.later[0], chain.write[0](chain.decoders[1](e2, valid, started)))
     pooled = chain.regressor.pool(e2, valid)

@@ -19,9 +19,7 @@ WINDOW = 2
 
 def recurrent(width_in: int, width: int, dropout: float) -> nn.LSTM:
     """Two layers in both directions."""
-    return nn.LSTM(
-        width_in, width, 2, batch_first=True, bidirectional=True, dropout=dropout
-    )
+    return nn.LSTM(width_in, width, 2, batch_first=True, bidirectional=True, dropout=dropout)
 
 
 def neighbours(valid: Tensor, *, by_time: bool) -> list[Tensor]:

@@ -66,9 +66,7 @@ class SMIL(nn.Module):
             two_layers((n - 1) * (width + 1), hidden, priors.shape[1]) for _ in range(n)
         )
         self.perturb = nn.ModuleList([dense(n * width, n * width), dense(n * width, hidden)])
-        self.classify = Classifier(
-            n * width, hidden, spec.task.n_out, spec.schedule.output_dropout
-        )
+        self.classify = Classifier(n * width, hidden, spec.task.n_out, spec.schedule.output_dropout)
 
     def whole(self, batch: Batch) -> Tensor:
         """Features (B, M d); a missing one is sum_k w_k m_k, w the normalised softplus of phi_c."""
