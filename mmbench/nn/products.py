@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from mmbench.randomness import current
 
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_linear_pointwise"
+)
 
 SMALL = 2_000_000
 """Multiplications of a product that does not repay oneDNN's call, which costs more than MKL's."""

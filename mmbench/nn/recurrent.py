@@ -163,10 +163,11 @@ def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = 
     return lstm(cell, x, steps, reverse=reverse)
 
 
-def lstm(cell: nn.LSTM, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
+def lstm(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
-    bias = cell.bias_ih_l0 + cell.bias_hh_l0  # type: ignore[operator]
-    return _LSTM.apply(x, cell.weight_ih_l0, cell.weight_hh_l0, bias, steps, reverse)  # type: ignore[no-untyped-call]
+    weight_in, weight, bias_in, bias = cell.parameters()
+    states: Tensor = _LSTM.apply(x, weight_in, weight, bias_in + bias, steps, reverse)  # type: ignore[no-untyped-call]
+    return states
 
 
 class _LSTM(torch.autograd.Function):

@@ -1,10 +1,19 @@
-"""mmbench/nn/recurrent.py against torch's own cells, one unpadded sequence at a time."""
+"""mmbench/nn/recurrent.py against torch's own cells, one unpadded sequence at a time.
+
+In float32 an LSTM runs on packed steps and its own loops, in float64 on torch's.
+"""
+
+import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from torch import nn
 
-from mmbench.nn import Recurrent, read_last, valid_first
+from mmbench.nn import Recurrent, Steps, read_last, valid_first
+from mmbench.nn.recurrent import ROUND
 
 VALID = torch.tensor(
     [
@@ -167,3 +176,69 @@ def test_packed_steps_in_float32_are_those_of_float64(cell, directions, depth, m
         assert ours.dtype == torch.float32
         limit = 1e-5 * theirs.abs().max().item()
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=limit)
+
+
+# -- Packed steps ------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(
+    valid=arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)),
+    directions=st.sampled_from([1, 2]),
+    depth=st.sampled_from([1, 2]),
+    width=st.integers(1, 9),
+)
+def test_packed_steps_give_torchs_states_and_gradients(valid, directions, depth, width):
+    """Whatever is valid: the loops' numbers are those of torch in float64."""
+    valid = torch.from_numpy(valid)
+    torch.manual_seed(0)
+    exact = Recurrent(3, width, directions=directions, depth=depth).double()
+    for parameter in exact.parameters():
+        nn.init.normal_(parameter)
+    net = copy.deepcopy(exact).float()
+    x = torch.randn(*valid.shape, 3, dtype=torch.float64, requires_grad=True)
+    y = x.detach().float().requires_grad_()
+    expected, states = exact(x, valid), net(y, valid)
+    weight = torch.randn(expected.shape, dtype=torch.float64)
+    torch.testing.assert_close(states.double(), expected, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(
+        net.last(y, valid).double(), exact.last(x, valid), rtol=1e-5, atol=2e-6
+    )
+    if valid.any():
+        theirs = torch.autograd.grad((expected * weight).sum(), [x, *exact.parameters()])
+        ours = torch.autograd.grad((states * weight.float()).sum(), [y, *net.parameters()])
+        for gradient, other in zip(ours, theirs, strict=True):
+            close = 1e-5 * max(1.0, other.abs().max().item())
+            torch.testing.assert_close(gradient.double(), other, rtol=0, atol=close)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_packed_rows_are_the_valid_frames(cell, dtype):
+    net, x = made(cell).to(dtype), frames().to(dtype)
+    steps = Steps.of(VALID)
+    states = steps.padded(net.packed(steps.packed(x), steps))
+    torch.testing.assert_close(states, net(x, VALID))
+    assert torch.equal(steps.padded(steps.packed(x)), x * VALID[..., None])
+    assert (steps.packed(x)[VALID.sum() :] == 0).all() and steps.rows % ROUND == 0
+
+
+def test_a_state_that_is_not_finite_does_not_pass_unseen():
+    net, x = made().float(), frames().float()
+    x[0, 3] = torch.nan
+    states = net(x, VALID)
+    assert states[0, VALID[0]].isnan().any() and states[1:].isfinite().all()
+
+
+def test_gates_far_out_are_closed_or_open():
+    net = made(directions=1, depth=1).float()
+    for scale in (1e2, 1e6):
+        states = net(scale * frames().float(), VALID)
+        exact = copy.deepcopy(net).double()(scale * frames().float().double(), VALID)
+        torch.testing.assert_close(states.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_the_last_states_of_packed_steps_have_gradients():
+    net, x = made().float(), frames().float().requires_grad_()
+    (gradient,) = torch.autograd.grad(net.last(x, VALID).sum(), x)
+    assert gradient[VALID].any(1).all() and not gradient[~VALID].any()
