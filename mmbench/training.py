@@ -333,19 +333,18 @@ def stacked(
     masks: Sequence[dict[str, np.ndarray] | None],
     size: int = EVALUATION_BATCH,
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """The whole split once under each of some masks, in batches that know no border between them.
+    """The whole split once under each of some masks: a batch and its targets, each sample's masks together.
 
-    Yields a batch and its targets, in the order of the masks and, within one, of the samples.
+    So that conditions are mixed, and a batch has as many frames of one modality as of another.
     """
-    n = len(split)
-    for at in in_order(n * len(masks), size):
-        flat = np.arange(at.start, at.stop)
-        rows, which = flat % n, flat // n
+    k = len(masks)
+    for at in in_order(len(split), max(1, size // k)):
+        rows = np.arange(at.start, at.stop).repeat(k)
         cut = None
-        if masks[0] is not None:
+        if hiding := [mask for mask in masks if mask is not None]:  # all of them or none
             cut = {
-                m: np.concatenate([masks[w][m][rows[which == w]] for w in np.unique(which)])
-                for m in masks[0]
+                m: np.stack([mask[m][at] for mask in hiding], 1).reshape(len(rows), -1)
+                for m in split.features
             }
         yield split.batch(rows, cut), split.targets[torch.from_numpy(rows).to(split.device)]
 
@@ -358,4 +357,5 @@ def predict(
     with torch.no_grad():
         # a view of a parameter keeps its grad
         parts = [method(batch).detach().float().cpu() for batch, _ in stacked(split, masks)]
-    return torch.cat(parts).view(len(masks), len(split), -1).numpy()
+    whole = torch.cat(parts).view(len(split), len(masks), -1)
+    return whole.transpose(0, 1).contiguous().numpy()

@@ -1,8 +1,7 @@
 """Transformers over packed tokens: attention within sequences, and to other ones.
 
 Networks that differ only in their parameters, one for each modality or pair of them, are groups that stand
-side by side. Every norm comes before what it serves, and its affine part is joined to the products behind
-it. Letters: G groups, N tokens and S sequences of `Sequences`, d embedding size.
+side by side. Every norm comes before what it serves. Letters: G groups, N tokens and S sequences of `Sequences`, d embedding size.
 """
 
 from __future__ import annotations
@@ -13,13 +12,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from mmbench.nn.basic import linear
-from mmbench.nn.grouped import (
-    GroupedFeedForward,
-    GroupedLinear,
-    GroupedNorm,
-    attention,
-    normalise,
-)
+from mmbench.nn.blocks import asked, attended, fed
+from mmbench.nn.grouped import GroupedFeedForward, GroupedLinear, GroupedNorm, normalise
 from mmbench.nn.packing import Bucket, Sequences
 
 Start = Callable[[int, int], nn.Linear]
@@ -60,24 +54,16 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x (N, d) with what it finds in its own sequence or in the memory; of each last token, (S, d).
 
-        To the memory's tokens belongs the affine part of the same norm, or they are taken as they are.
+        The memory passes the same norm, or is taken as it is.
         """
         p = self.p if self.training else 0.0
-        width = x.shape[1]
-        normed = asking = normalise(x)
-        buckets = laid.buckets if memory is None else memory.buckets
+        own = parameters_of(self.norm, self.query_key_value, self.project)
+        if memory is None:
+            return attended(x, laid, self.heads, p, *own, only_last=only_last)
+        tokens, buckets = memory
         if only_last:
-            x, asking = x.index_select(0, laid.last), asking.index_select(0, laid.last)
-            buckets = [bucket.asked_once() for bucket in buckets]
-        if memory is None and not only_last:
-            every = self.query_key_value(normed, norm=self.norm)
-            return x + self.project(attention(every, self.heads, buckets, p))
-        told = normed if memory is None else memory.tokens
-        query = self.query_key_value(asking, norm=self.norm, columns=slice(0, width))
-        key_value = self.query_key_value(
-            told, norm=self.norm if same_norm else None, columns=slice(width, None)
-        )
-        return x + self.project(attention(key_value, self.heads, buckets, p, query))
+            x, buckets = x.index_select(0, laid.last), [each.asked_once() for each in buckets]
+        return asked(x, tokens, buckets, self.heads, p, *own, same_norm=same_norm)
 
 
 class FeedForward(nn.Module):
@@ -90,7 +76,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, d)."""
-        return x + self.layers(normalise(x), norm=self.norm)
+        return fed(x, *parameters_of(self.norm, self.layers.widen, self.layers.narrow))
 
 
 class EncoderLayer(nn.Module):
@@ -134,8 +120,6 @@ class Encoder(nn.Module):
 
         Each layer's norm serves what asks and what is asked, be it x itself or the memory.
         """
-        if memory is not None:
-            memory = memory._replace(tokens=normalise(memory.tokens))
         for layer in self.layers[:-1]:
             x = layer(x, laid, memory, only_last=False)
         x = self.layers[-1](x, laid, memory, only_last=only_last)
@@ -173,3 +157,8 @@ class Decoder(nn.Module):
         for layer in self.layers:
             x = layer(x, laid, memory)
         return self.norm(normalise(x))
+
+
+def parameters_of(*modules: nn.Module) -> list[Tensor]:
+    """One after the other."""
+    return [parameter for module in modules for parameter in module.parameters()]

@@ -31,14 +31,6 @@ class GroupedNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(groups, width))
         self.shift = nn.Parameter(torch.zeros(groups, width))
 
-    def joined(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """This and the linear layer after it as one: W (gain x + shift) + b = (W gain) x + (W shift + b).
-
-        So it costs as much as there are weights, not as there are tokens.
-        """
-        shifted_bias = bias + (weight @ self.shift[..., None]).squeeze(-1)
-        return weight * self.gain[:, None], shifted_bias
-
     def forward(self, normed: Tensor) -> Tensor:
         """Normalised rows (G n, d) to (G n, d)."""
         rows = normed.view(len(self.gain), -1, normed.shape[1])
@@ -54,21 +46,9 @@ class GroupedLinear(nn.Module):
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self.bias = nn.Parameter(torch.stack(biases)) if biases else None
 
-    def forward(
-        self, x: Tensor, *, norm: GroupedNorm | None = None, columns: slice = slice(None)
-    ) -> Tensor:
-        """x (..., in), the rows of one group after those of another, to (..., out), or some `columns` of it.
-
-        x lacks the affine part of `norm`, which needs a bias to go into.
-        """
-        weight = self.weight[:, columns]
-        if self.bias is None:
-            rows = x.reshape(len(weight), -1, x.shape[-1])
-            return torch.bmm(rows, weight.transpose(1, 2)).view(*x.shape[:-1], -1)
-        bias = self.bias[:, columns]
-        if norm is not None:
-            weight, bias = norm.joined(weight, bias)
-        return product(x, weight, bias)
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in), the rows of one group after those of another, to (..., out)."""
+        return product(x, self.weight, self.bias)
 
 
 class GroupedFeedForward(nn.Module):
@@ -80,15 +60,18 @@ class GroupedFeedForward(nn.Module):
         self.widen = GroupedLinear([linear(width_in, hidden, relu=True) for _ in range(groups)])
         self.narrow = GroupedLinear([linear(hidden, width_out) for _ in range(groups)])
 
-    def forward(self, x: Tensor, *, norm: GroupedNorm | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x (..., in) to (..., out) as `GroupedLinear`."""
-        return self.narrow(self.widen(x, norm=norm).relu())
+        return self.narrow(self.widen(x).relu())
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W_g^T + b_g for the rows of each group: x (..., in), weight (G, out, in), bias (G, out)."""
     rows = x.reshape(len(weight), -1, x.shape[-1])
-    made = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
+    if bias is None:
+        made = torch.bmm(rows, weight.transpose(1, 2))
+    else:
+        made = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
     return made.view(*x.shape[:-1], -1)
 
 
@@ -123,93 +106,145 @@ def shifted(x: Tensor, sources: Tensor, targets: Tensor) -> Tensor:
     return _Shifted.apply(x, sources, targets)  # type: ignore[no-untyped-call]
 
 
-class _Attention(torch.autograd.Function):
+def attend(
+    query: Tensor | None, rows: Tensor, heads: int, buckets: Sequence[Bucket], p: float
+) -> tuple[Tensor, list[Any]]:
     """y = (m w) v with w = softmax(q k^T / sqrt(c)) for each sequence and head, m the dropout mask.
 
-    The softmax is of powers of 2, to save the factor that powers of e need.
+    `rows` (N, 3 d), queries, keys and values, to (N, d); or (N, 2 d), keys and values, and `query` (Q, d),
+    of which a bucket's `asking` speaks, to (Q, d). Column i of head j is number i h + j of its d. Also gives what
+    `attend_backward` needs.
     """
+    asking = rows if query is None else query
+    width = rows.shape[1] // 3 if query is None else query.shape[1]
+    out, saved = rows.new_zeros(len(asking), width), []
+    for bucket in buckets:
+        noise = _noise(bucket, heads) if p else None
+        places = (asking, bucket.asking, rows, width if query is None else 0, bucket.tokens, heads)
+        saved += [_attend(*places, noise, p, out), noise]
+    return out, saved
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor | None,
-        rows: Tensor,
-        heads: int,
-        buckets: Sequence[Bucket],
-        p: float,
-    ) -> Tensor:
-        n = len(rows)
-        width = rows.shape[1] // 3 if query is None else query.shape[1]
-        out = rows.new_zeros((n if query is None else len(query)) + 1, width)
-        ctx.scale = math.log2(math.e) / math.sqrt(width // heads)
-        ctx.heads, ctx.buckets, ctx.p = heads, buckets, p
-        ctx.shape, ctx.query_is_apart = rows.shape, query is not None
-        padded, saved = _with_zero_row(rows), []
-        asking = None if query is None else _with_zero_row(query)
-        for bucket in buckets:
-            *q, k, v = _last(padded, bucket.tokens, heads, 3 if query is None else 2)  # (c, t, X)
-            part = q[0] if asking is None else _last(asking, bucket.asking, heads, 1)[0]
-            part = part * ctx.scale  # (c, r, X)
-            padding = (bucket.tokens == n).t().repeat_interleave(heads, 1)  # (t, X)
-            bias = torch.zeros_like(k[0]).masked_fill_(padding, -torch.inf)
-            noise = _noise(bucket, heads) if p else None
-            y, w = _attend(part, k, v, bias, noise, p)  # (c, r, X), (r, t, X)
-            out.index_copy_(0, bucket.asking.flatten(), _first(y, heads))
-            saved += [part, k, v, w, noise]
-        ctx.save_for_backward(*saved)
-        return out[:-1]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        heads, n = ctx.heads, ctx.shape[0]
-        d_rows = d_out.new_zeros(n + 1, ctx.shape[1])
-        d_query = d_out.new_zeros(len(d_out) + 1, d_out.shape[1]) if ctx.query_is_apart else None
-        padded, saved = _with_zero_row(d_out), ctx.saved_tensors
-        for number, bucket in enumerate(ctx.buckets):
-            q, k, v, w, noise = saved[5 * number : 5 * number + 5]
-            dy = _last(padded, bucket.asking, heads, 1)[0]  # (c, r, X)
-            dq, dk, dv = _attend_backward(dy, q, k, v, w, noise, ctx.p)
-            dq *= ctx.scale * math.log(2)
-            dk *= math.log(2)
-            parts = [dk, dv] if ctx.query_is_apart else [dq, dk, dv]
-            d_rows.index_copy_(0, bucket.tokens.flatten(), _first(torch.cat(parts), heads))
-            if d_query is not None:
-                d_query.index_copy_(0, bucket.asking.flatten(), _first(dq, heads))
-        return d_query if d_query is None else d_query[:-1], d_rows[:-1], None, None, None
+def attend_backward(
+    d_out: Tensor,
+    query: Tensor | None,
+    rows: Tensor,
+    heads: int,
+    buckets: Sequence[Bucket],
+    p: float,
+    saved: Sequence[Any],
+) -> tuple[Tensor | None, Tensor]:
+    """The gradients of `query` and `rows`."""
+    d_rows = torch.zeros_like(rows)
+    asking = rows if query is None else query
+    d_asking = d_rows if query is None else torch.zeros_like(query)
+    for bucket, weights, noise in zip(buckets, saved[::2], saved[1::2], strict=True):
+        places = (
+            asking,
+            bucket.asking,
+            rows,
+            d_out.shape[1] if query is None else 0,
+            bucket.tokens,
+            heads,
+        )
+        _attend_backward(d_out, *places, weights, noise, p, d_asking, d_rows)
+    return None if query is None else d_asking, d_rows
 
 
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, noise: Tensor | None, p: float
-) -> tuple[Tensor, Tensor]:
-    """y = (m w) v and w = softmax2(q k^T + bias): q (c, r, X), k and v (c, t, X), bias (t, X)."""
-    if q.device.type == "cpu" and q.dtype == torch.float32:
-        y, w = torch.empty_like(q), q.new_empty(q.shape[1], *bias.shape)
+    asking: Tensor,
+    at: Tensor,
+    rows: Tensor,
+    first: int,
+    tokens: Tensor,
+    heads: int,
+    noise: Tensor | None,
+    p: float,
+    out: Tensor,
+) -> Tensor:
+    """Writes y to the rows `at` (s, r) of `out` and gives w (r, t, X), X = s h sequences times heads.
+
+    The queries are the same rows of `asking`, the keys and values rows `tokens` (s, t) of `rows` from column
+    `first` on; what is no row is padding.
+    """
+    width = out.shape[1]
+    if rows.device.type == "cpu" and rows.dtype == torch.float32:
+        w = rows.new_empty(at.shape[1], tokens.shape[1], len(at) * heads)
+        asking_, at_, rows_, tokens_, w_, out_ = _arrays(asking, at, rows, tokens, w, out)
         dropped, random = _dropped(noise, p)
-        kernels.attend(*_arrays(q, k, v, bias), random, dropped, *_arrays(w, y))
-        return y, w
-    w = _times(q, k) + bias  # (r, t, X)
-    w = (w - w.amax(1, keepdim=True)).exp2()
-    w = w / w.sum(1, keepdim=True)
-    return _mixed(w if noise is None else w * keep(noise, p).to(w.dtype), v, 1), w
+        kernels.attend(asking_, 0, at_, rows_, first, tokens_, heads, random, dropped, w_, out_)
+        return w
+    q, k, v = _laid(asking, at, rows, first, tokens, heads, width)
+    padding = (tokens == len(rows)).t().repeat_interleave(heads, 1)  # (t, X)
+    w = (_times(q, k) / math.sqrt(len(q))).masked_fill(padding, -torch.inf).softmax(1)  # (r, t, X)
+    y = _mixed(w if noise is None else w * keep(noise, p).to(w.dtype), v, 1)  # (c, r, X)
+    _write(out, 0, at, y, heads)
+    return w
 
 
 def _attend_backward(
-    dy: Tensor, q: Tensor, k: Tensor, v: Tensor, w: Tensor, noise: Tensor | None, p: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """dv = (m w)^T dy; dw = m (dy v^T); ds = w (dw - sum of w dw); dq = ds k; dk = ds^T q."""
-    if q.device.type == "cpu" and q.dtype == torch.float32:
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    d_out: Tensor,
+    asking: Tensor,
+    at: Tensor,
+    rows: Tensor,
+    first: int,
+    tokens: Tensor,
+    heads: int,
+    w: Tensor,
+    noise: Tensor | None,
+    p: float,
+    d_asking: Tensor,
+    d_rows: Tensor,
+) -> None:
+    """dv = (m w)^T dy; dw = m (dy v^T); ds = w (dw - sum of w dw) / sqrt(c); dq = ds k; dk = ds^T q.
+
+    Written to where the queries, keys and values lie.
+    """
+    width = d_out.shape[1]
+    if rows.device.type == "cpu" and rows.dtype == torch.float32:
+        d_out_, asking_, at_, rows_, tokens_ = _arrays(d_out, asking, at, rows, tokens)
+        w_, d_asking_, d_rows_ = _arrays(w, d_asking, d_rows)
         dropped, random = _dropped(noise, p)
-        kernels.attend_backward(*_arrays(dy, q, k, v, w), random, dropped, *_arrays(dq, dk, dv))
-        return dq, dk, dv
+        kernels.attend_backward(
+            d_out_, asking_, 0, at_, rows_, first, tokens_, heads, random, dropped, w_, d_asking_, d_rows_
+        )  # fmt: skip
+        return
+    q, k, v = _laid(asking, at, rows, first, tokens, heads, width)
+    dy = _read(d_out, 0, at, heads, width)
     d_w, kept = _times(dy, v), w
     if noise is not None:
         mask = keep(noise, p).to(w.dtype)
         d_w, kept = d_w * mask, w * mask
-    d_s = w * (d_w - (w * d_w).sum(1, keepdim=True))
-    dv = _mixed(kept, dy[:, :, None], 0)  # (c, t, X)
-    return _mixed(d_s, k, 1), _mixed(d_s, q[:, :, None], 0), dv
+    d_s = w * (d_w - (w * d_w).sum(1, keepdim=True)) / math.sqrt(len(q))
+    _write(d_asking, 0, at, _mixed(d_s, k, 1), heads)
+    _write(d_rows, first, tokens, _mixed(d_s, q[:, :, None], 0), heads)
+    _write(d_rows, first + width, tokens, _mixed(kept, dy[:, :, None], 0), heads)
+
+
+def _laid(
+    asking: Tensor, at: Tensor, rows: Tensor, first: int, tokens: Tensor, heads: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q (c, r, X), k and v (c, t, X)."""
+    return (
+        _read(asking, 0, at, heads, width),
+        _read(rows, first, tokens, heads, width),
+        _read(rows, first + width, tokens, heads, width),
+    )
+
+
+def _read(x: Tensor, first: int, at: Tensor, heads: int, width: int) -> Tensor:
+    """`width` columns of the rows `at` (s, t), a column's heads side by side, as (c, t, X); else 0."""
+    cut = torch.cat([x[:, first : first + width], x.new_zeros(1, width)])
+    rows = cut[at].view(*at.shape, -1, heads)  # (s, t, c, h)
+    return rows.permute(2, 1, 0, 3).flatten(2)
+
+
+def _write(x: Tensor, first: int, at: Tensor, values: Tensor, heads: int) -> None:
+    """values (c, t, X) to the same place."""
+    columns, t, _ = values.shape
+    rows = values.view(columns, t, -1, heads).permute(2, 1, 0, 3).flatten(2)  # (s, t, c h)
+    real = at < len(x)
+    x[:, first : first + columns * heads][at[real]] = rows[real]
 
 
 def _dropped(noise: Tensor | None, p: float) -> tuple[int, np.ndarray]:
@@ -221,17 +256,6 @@ def _dropped(noise: Tensor | None, p: float) -> tuple[int, np.ndarray]:
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [tensor.numpy() for tensor in tensors]
-
-
-def attention(
-    rows: Tensor, heads: int, buckets: Sequence[Bucket], dropout: float, query: Tensor | None = None
-) -> Tensor:
-    """What each query finds among the values in its sequence.
-
-    `rows` (N, 3 d), queries, keys and values, to (N, d); or (N, 2 d), keys and values, and `query` (Q, d),
-    those that `asking` in the buckets speaks of, to (Q, d). Column i of head j is number i h + j of its d.
-    """
-    return _Attention.apply(query, rows, heads, buckets, dropout)  # type: ignore[no-untyped-call]
 
 
 def _noise(bucket: Bucket, heads: int) -> Tensor:
@@ -247,23 +271,6 @@ def _noise(bucket: Bucket, heads: int) -> Tensor:
         whole[:r, :own, start : start + x] = part
         start += x
     return whole
-
-
-def _with_zero_row(x: Tensor) -> Tensor:
-    return torch.cat([x, x.new_zeros(1, x.shape[1])])
-
-
-def _last(x: Tensor, at: Tensor, heads: int, parts: int) -> Tensor:
-    """Rows `at` (s, t) of x (N, k c h), a column's heads side by side, as (k, c, t, X)."""
-    s, t = at.shape
-    cut = x.index_select(0, at.flatten()).view(s, t, parts, -1, heads)
-    return cut.permute(2, 3, 1, 0, 4).reshape(parts, -1, t, s * heads)
-
-
-def _first(x: Tensor, heads: int) -> Tensor:
-    """(k c, t, X) back to rows (s t, k c h)."""
-    columns, t, _ = x.shape
-    return x.view(columns, t, -1, heads).permute(2, 1, 0, 3).reshape(-1, columns * heads)
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmbench.nn.basic import attended
+from mmbench.nn.kernels import lay_out
 
 BUCKETS = 3
 """Parts, by length, of a run's sequences, each of which attention pads to its longest."""
@@ -53,36 +55,43 @@ class Sequences:
     """R."""
     shape: tuple[int, int, int]
     """(G, B, T)."""
-    frame: Tensor
-    """(N,) which of the G B T frames stands at each place; 0 where a place is left over."""
-    flat: Tensor
-    """(tokens,) which of the G B T frames are tokens."""
-    place: Tensor
-    """(tokens,) where each of them stands."""
+    time: Tensor
+    """(N,) the position of each token in its sequence as it was padded."""
     last: Tensor
     """(S,) the last token of each sequence."""
     length: Tensor
     """(S,) how many it has."""
 
     @property
-    def samples(self) -> int:
-        """B."""
-        return self.shape[1]
-
-    @property
     def groups(self) -> int:
         """G."""
         return self.shape[0]
 
-    @cached_property
-    def time(self) -> Tensor:
-        """(N,) the position of each token in its sequence as it was padded."""
-        return self.frame % self.shape[2]
+    @property
+    def samples(self) -> int:
+        """B."""
+        return self.shape[1]
 
     @cached_property
     def buckets(self) -> tuple[Bucket, ...]:
         """For attention of each sequence to itself."""
         return between(self, self)
+
+    @cached_property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """All tokens in order, and which of the G B T frames each is."""
+        before = self.length.cumsum(0)
+        sequence = torch.arange(len(before), device=before.device)
+        sequence = sequence.repeat_interleave(self.length)
+        token = torch.arange(len(sequence), device=before.device)
+        token = token + (self.last + 1 - before)[sequence]
+        return token, sequence * self.shape[2] + self.time[token]
+
+    @cached_property
+    def frame(self) -> Tensor:
+        """(N,) which of the G B T frames stands at each place; 0 where a place is left over."""
+        token, frame = self.places
+        return torch.zeros_like(self.time).index_copy(0, token, frame)
 
     def frames_of(self, group: int) -> tuple[Tensor, Tensor, Tensor]:
         """Which sample and frame stands at each of a group's places (n,), and whether any does."""
@@ -99,8 +108,9 @@ class Sequences:
     def spread(self, tokens: Tensor) -> Tensor:
         """Tokens (N, d) as (G, B, T, d), zero at padding."""
         groups, samples, longest = self.shape
+        token, frame = self.places
         blank = tokens.new_zeros(groups * samples * longest, tokens.shape[1])
-        whole = blank.index_copy(0, self.flat, tokens.index_select(0, self.place))
+        whole = blank.index_copy(0, frame, tokens.index_select(0, token))
         return whole.view(*self.shape, -1)
 
 
@@ -117,97 +127,61 @@ class Pack(Sequences):
     targets: Tensor
     """(3, O) the token, or N, after, at and before each observed frame: `sources` the other way round."""
 
-    def grid(self, length: int, modality: int) -> Tensor:
-        """(R, B, length) the token of each frame of one modality; N at padding."""
-        each = self.runs * self.samples
-        own = slice(modality * each, (modality + 1) * each)
-        last, count = self.last[own], self.length[own]  # (R B,)
-        steps = torch.arange(length, device=last.device)
-        inside = steps < count[:, None]  # (R B, length), counted from 0
-        token = ((last - count + 1)[:, None] + steps)[inside]
-        grid = last.new_full((each, length), len(self.time))
-        grid[inside.nonzero()[:, 0], self.time[token]] = token
-        return grid.view(self.runs, -1, length)
-
 
 def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
     """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m]).
 
-    Tokens are what is `attended` to: of a modality that is absent the first frame.
+    Tokens are what is `attended` to: of a modality that is absent the first frame. Worked out by plain
+    loops on the CPU, wherever the batch is: every number here depends on those before.
     """
-    runs, samples, _ = valid[0].shape
+    runs, samples = valid[0].shape[:2]
+    device = valid[0].device
     lengths = [mask.shape[2] for mask in valid]
-    longest = max(lengths)
-    used = attended(stack_padded(valid, 2))  # (M, R, B, T)
-    seen = stack_padded(observed, 2)
-
-    laid = lay(used.flatten(0, 1), runs)
-    frame = seen.flatten().nonzero().squeeze(1)  # (O,)
-    frames = seen.sum((2, 3)).tolist()  # (M, R)
-
-    rows = []
-    per_modality = runs * samples * longest
-    by_modality = torch.split(frame, [sum(own) for own in frames])
+    padded = np.zeros((2, len(valid), runs, samples, max(lengths)), np.bool_)
     for m, length in enumerate(lengths):
-        own = by_modality[m] - m * per_modality
-        row = own.div(longest, rounding_mode="floor")
-        rows.append(own - row * (longest - length))
-    sources, targets = _neighbours(laid, frame, longest, used.numel())
+        padded[0, m, ..., :length] = attended(valid[m]).cpu().numpy()
+        padded[1, m, ..., :length] = observed[m].cpu().numpy()
+    used, seen = padded.reshape(2, -1, *padded.shape[3:])  # (G, B, T)
+    frames = seen.sum((1, 2))  # (G,)
+    most = int(used.sum((1, 2)).max())  # n
+    time, sources, targets, last = lay_out(used, seen, most, int(frames.sum()))
+    length = used.sum(2).ravel()
+
+    def there(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    rows = [mask.cpu().numpy().ravel().nonzero()[0] for mask in observed]
     return Pack(
-        **vars(laid),
-        frames=tuple(frames),
-        observed=tuple(rows),
-        sources=sources,
-        targets=targets,
+        runs=runs,
+        shape=(len(used), samples, max(lengths)),
+        time=there(time),
+        last=there(last),
+        length=there(length),
+        frames=tuple(own.tolist() for own in np.split(frames, len(valid))),
+        observed=tuple(map(there, rows)),
+        sources=there(sources),
+        targets=there(targets),
     )
 
 
-def stack_padded(sequences: Sequence[Tensor], axis: int = 1) -> Tensor:
-    """Sequences that differ in their length along an axis as one (M, ...), zero or False behind the shorter."""
-    longest = max(x.shape[axis] for x in sequences)
+def lay(used: Tensor) -> Sequences:
+    """Lays sequences out whose tokens are the `used` (G, B, T), at least one of each."""
+    groups, samples, longest = used.shape
+    mask = used.cpu().numpy()
+    count = mask.sum(2)
+    time, _, _, last = lay_out(mask, np.zeros_like(mask), int(count.sum(1).max()), 0)
+    there = (torch.from_numpy(x).to(used.device) for x in (time, last, count.ravel()))
+    return Sequences(1, (groups, samples, longest), *there)
+
+
+def stack_padded(sequences: Sequence[Tensor]) -> Tensor:
+    """Sequences (B, T_g, ...) as one (G, B, T, ...), zero or False behind those shorter than the longest."""
+    longest = max(x.shape[1] for x in sequences)
     padded = []
     for x in sequences:
-        shape = list(x.shape)
-        shape[axis] = longest - x.shape[axis]
-        padded.append(torch.cat([x, x.new_zeros(shape)], axis))
+        blank = x.new_zeros(len(x), longest - x.shape[1], *x.shape[2:])
+        padded.append(torch.cat([x, blank], 1))
     return torch.stack(padded)
-
-
-def lay(used: Tensor, runs: int = 1) -> Sequences:
-    """Lays sequences out whose tokens are the `used` (G, B, T), some of each; groups are a modality's runs together."""
-    groups, samples, longest = used.shape
-    flat = used.flatten().nonzero().squeeze(1)
-    count = used.sum(2)  # (G, B)
-    most = int(count.sum(1).max())
-    group = torch.arange(groups, device=used.device)[:, None]
-    # A token's place is its number in its group, after the places of the groups before.
-    start = count.cumsum(1) - count + group * most  # (G, B)
-    sample = flat.div(longest, rounding_mode="floor")
-    before = (used.view(-1, longest).cumsum(1) - 1).flatten()[flat]  # in its own sequence
-    place = start.flatten()[sample] + before
-    frame = flat.new_zeros(groups * most)
-    frame[place] = flat
-    last = (start + count - 1).flatten()
-    shape = (groups, samples, longest)
-    return Sequences(runs, shape, frame, flat, place, last, count.flatten())
-
-
-def _neighbours(laid: Sequences, frame: Tensor, longest: int, frames: int) -> tuple[Tensor, Tensor]:
-    """`sources` and `targets`: observed frames are `frame` among all."""
-    flat, place, n = laid.flat, laid.place, len(laid.frame)
-    o, device = len(frame), flat.device
-    # Both lists as tables with a margin of one frame on either side of a sequence.
-    table = torch.empty(2, frames // longest * (longest + 2), dtype=torch.int64, device=device)
-    table[0] = o
-    table[1] = n
-    at_token = flat + 2 * flat.div(longest, rounding_mode="floor") + 1
-    at_frame = frame + 2 * frame.div(longest, rounding_mode="floor") + 1
-    table[0, at_frame] = torch.arange(o, device=device)
-    table[1, at_token] = place
-    around = torch.tensor([[-1], [0], [1]], device=device)
-    sources = torch.full((3, n), o, device=device)
-    sources[:, place] = table[0, at_token + around]
-    return sources, table[1, at_frame - around]
 
 
 def between(asking: Sequences, asked: Sequences) -> tuple[Bucket, ...]:
@@ -215,29 +189,31 @@ def between(asking: Sequences, asked: Sequences) -> tuple[Bucket, ...]:
 
     Each run's sequences go by the work they are, in parts of about as many; equal parts of all runs together.
     """
-    work = asking.length * asked.length
-    places = torch.arange(len(work), device=work.device).view(-1, asking.runs, asking.samples)
+    device = asking.last.device
+    ends = [(len(x.time), x.last.cpu().numpy(), x.length.cpu().numpy()) for x in (asking, asked)]
+    work = ends[0][2] * ends[1][2]
+    places = np.arange(len(work)).reshape(-1, asking.runs, asking.samples)
     parts = []  # by run
     for run in range(asking.runs):
-        own = places[:, run].flatten()
-        parts.append(own[work[own].argsort(stable=True)].tensor_split(BUCKETS))
+        own = places[:, run].ravel()
+        parts.append(np.array_split(own[work[own].argsort(kind="stable")], BUCKETS))
     found = []
     for together in zip(*parts, strict=True):
-        if not (chosen := torch.cat(together)).numel():
+        if not len(chosen := np.concatenate(together)):
             continue  # fewer sequences than parts
-        asks, told = ([_longest(laid, part) for part in together] for laid in (asking, asked))
-        runs = tuple(zip(map(len, together), asks, told, strict=True))
-        queries, keys = _tokens(asking, chosen, max(asks)), _tokens(asked, chosen, max(told))
-        found.append(Bucket(chosen, queries, keys, runs))
+        most = [[max(length[part], default=0) for part in together] for _, _, length in ends]
+        tables = [_tokens(chosen, max(n), *end) for n, end in zip(most, ends, strict=True)]
+        runs = tuple(
+            (len(part), int(r), int(t)) for part, r, t in zip(together, *most, strict=True)
+        )
+        sequences, asks, told = (torch.from_numpy(x).to(device) for x in (chosen, *tables))
+        found.append(Bucket(sequences, asks, told, runs))
     return tuple(found)
 
 
-def _longest(laid: Sequences, part: Tensor) -> int:
-    return int(laid.length[part].max()) if len(part) else 0
-
-
-def _tokens(laid: Sequences, chosen: Tensor, most: int) -> Tensor:
-    """(s, most) the tokens of some sequences; N at padding."""
-    last, length = laid.last[chosen, None], laid.length[chosen, None]
-    steps = torch.arange(most, device=last.device)
-    return torch.where(steps < length, last - length + 1 + steps, len(laid.frame))
+def _tokens(
+    chosen: np.ndarray, most: int, n: int, last: np.ndarray, length: np.ndarray
+) -> np.ndarray:
+    """(s, most) the tokens of some sequences; n at padding."""
+    count, steps = length[chosen][:, None], np.arange(most)
+    return np.where(steps < count, last[chosen][:, None] - count + 1 + steps, n)

@@ -10,7 +10,8 @@ from mmbench.nn.grouped import (
     GroupedFeedForward,
     GroupedLinear,
     GroupedNorm,
-    attention,
+    attend,
+    attend_backward,
     normalise,
     shifted,
 )
@@ -45,16 +46,43 @@ def plainly(query, key, value, s) -> list[torch.Tensor]:
     return mixed
 
 
+class Attention(torch.autograd.Function):
+    """`attend` and `attend_backward` as one."""
+
+    @staticmethod
+    def forward(ctx, rows, query, p):
+        ctx.save_for_backward(rows, query)
+        ctx.p, ctx.buckets = p, buckets()
+        if query is not None:
+            ctx.buckets = [bucket.asked_once() for bucket in ctx.buckets]
+        out, ctx.saved = attend(query, rows, HEADS, ctx.buckets, p)
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out):
+        rows, query = ctx.saved_tensors
+        d_query, d_rows = attend_backward(
+            d_out.contiguous(), query, rows, HEADS, ctx.buckets, ctx.p, ctx.saved
+        )
+        return d_rows, d_query, None
+
+
+def attention(rows, p, query=None) -> torch.Tensor:
+    return Attention.apply(rows, query, p)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("only_last", [False, True])
-def test_attention_is_softmax_of_scaled_products_within_a_sequence(only_last):
+def test_attention_is_softmax_of_scaled_products_within_a_sequence(only_last, dtype):
+    """In float32 by compiled loops, in float64 by torch."""
     torch.manual_seed(0)
     n = sum(LENGTHS)
-    rows = torch.randn(n, 2 * WIDTH if only_last else 3 * WIDTH, requires_grad=True)
-    asked = torch.randn(4, WIDTH, requires_grad=True) if only_last else None
-    each = [bucket.asked_once() for bucket in buckets()] if only_last else buckets()
-    made = attention(rows, HEADS, each, 0.0, asked)
+    like = {"dtype": dtype, "requires_grad": True}
+    rows = torch.randn(n, 2 * WIDTH if only_last else 3 * WIDTH, **like)
+    asked = torch.randn(4, WIDTH, **like) if only_last else None
+    made = attention(rows, 0.0, asked)
     *first, key, value = rows.split(WIDTH, 1)
-    expected = torch.zeros(len(made), WIDTH)
+    expected = torch.zeros(len(made), WIDTH, dtype=dtype)
     for s in range(4):
         at = slice(s, s + 1) if only_last else slice(sum(LENGTHS[:s]), sum(LENGTHS[: s + 1]))
         query = asked[at] if only_last else first[0][at]
@@ -76,7 +104,7 @@ def test_attention_with_dropout_has_the_gradient_of_what_it_computed():
 
     def made(x):
         with drawing_from(Random([torch.Generator().manual_seed(3)])):
-            return attention(x, HEADS, buckets(), 0.5)
+            return attention(x, 0.5)
 
     weights = torch.randn(sum(LENGTHS), WIDTH)
     (gradient,) = torch.autograd.grad((made(rows) * weights).sum(), rows)
@@ -87,7 +115,7 @@ def test_attention_with_dropout_has_the_gradient_of_what_it_computed():
     )
     slope = (ahead - behind) / (2 * step)
     assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=2e-2, abs=1e-2)
-    assert not torch.allclose(made(rows), attention(rows, HEADS, buckets(), 0.0))
+    assert not torch.allclose(made(rows), attention(rows, 0.0))
 
 
 def test_attention_drops_its_share_and_keeps_the_mean():
@@ -95,13 +123,13 @@ def test_attention_drops_its_share_and_keeps_the_mean():
     rows = torch.randn(sum(LENGTHS), 3 * WIDTH)
     rows[:, 2 * WIDTH :] = 1.0  # all values 1: without dropout every mixture is 1
     with drawing_from(Random([torch.Generator().manual_seed(3)])):
-        mean = torch.stack([attention(rows, HEADS, buckets(), 0.25) for _ in range(4000)]).mean(0)
+        mean = torch.stack([attention(rows, 0.25) for _ in range(4000)]).mean(0)
     torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0, atol=0.06)
 
 
 def test_large_scores_do_not_overflow():
     rows = 1e3 * torch.randn(sum(LENGTHS), 3 * WIDTH)
-    assert attention(rows, HEADS, buckets(), 0.0).isfinite().all()
+    assert attention(rows, 0.0).isfinite().all()
 
 
 def test_shifted_adds_three_neighbours_and_its_gradient_goes_back_to_them():
@@ -119,23 +147,26 @@ def test_shifted_adds_three_neighbours_and_its_gradient_goes_back_to_them():
     torch.testing.assert_close(mine, theirs)
 
 
-def test_a_norm_joined_to_the_next_layer_is_the_norm_and_then_the_layer():
+def test_each_group_has_a_norm_and_a_layer_of_its_own():
     torch.manual_seed(0)
     norm, layer = GroupedNorm(2, 4), GroupedLinear([nn.Linear(4, 3) for _ in range(2)])
     nn.init.normal_(norm.gain)
     nn.init.normal_(norm.shift)
     x = torch.randn(10, 4)
-    joined = layer(normalise(x), norm=norm)
-    torch.testing.assert_close(joined, layer(norm(normalise(x))))
+    made = layer(norm(normalise(x)))
     for g in range(2):
         rows = slice(5 * g, 5 * g + 5)
         plain = nn.functional.layer_norm(x[rows], (4,), norm.gain[g], norm.shift[g])
-        expected = plain @ layer.weight[g].t() + layer.bias[g]
-        torch.testing.assert_close(joined[rows], expected)
-        torch.testing.assert_close(
-            layer(x, columns=slice(1, 3))[rows],
-            (x[rows] @ layer.weight[g].t() + layer.bias[g])[:, 1:],
-        )
+        torch.testing.assert_close(made[rows], plain @ layer.weight[g].t() + layer.bias[g])
+
+
+def test_a_layer_without_bias_has_none():
+    layers = [nn.Linear(4, 3, bias=False) for _ in range(2)]
+    grouped = GroupedLinear(layers)
+    x = torch.randn(2, 5, 4)
+    assert [name for name, _ in grouped.named_parameters()] == ["weight"]
+    expected = torch.stack([f(y) for f, y in zip(layers, x, strict=True)])
+    torch.testing.assert_close(grouped(x), expected)
 
 
 def test_each_group_has_a_feed_forward_network_of_its_own():
@@ -146,13 +177,3 @@ def test_each_group_has_a_feed_forward_network_of_its_own():
         hidden = (x[2 * g : 2 * g + 2] @ feed.widen.weight[g].t() + feed.widen.bias[g]).relu()
         expected = hidden @ feed.narrow.weight[g].t() + feed.narrow.bias[g]
         torch.testing.assert_close(feed(x)[2 * g : 2 * g + 2], expected)
-
-
-def test_a_layer_without_bias_has_none():
-    layers = [nn.Linear(4, 3, bias=False) for _ in range(2)]
-    grouped = GroupedLinear(layers)
-    x = torch.randn(2, 5, 4)
-    assert [name for name, _ in grouped.named_parameters()] == ["weight"]
-    torch.testing.assert_close(
-        grouped(x), torch.stack([f(y) for f, y in zip(layers, x, strict=True)])
-    )
