@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ ENCODERS = {
     r"encoders\.(\d+)\.convolution\.bias": r"front.embedding.bias#\1",
     r"encoders\.(\d+)\.(.*)": r"front.encoder.\2#\1",
 }
-NAMES = {
+NAMES: dict[str, dict[str, Any]] = {
     "late-fusion": ENCODERS,
     "hrlf": {
         **ENCODERS,
@@ -79,9 +80,10 @@ NAMES = {
         r"(teacher|student)\.head\.": r"\1.head.0.",
     },
     "transm": {
-        r"recurrent\.(\d+)\.(.*)_reverse": r"network.recurrent.<\1>.backwards.0.\2",
-        r"^recurrent\.(\d+)\.": r"network.recurrent.<\1>.forwards.0.",
-        r"^dense\.(\d+)": r"network.dense.<\1>",
+        r"^recurrent\.(\d+)\.(.*)_reverse": lambda m: f"recurrent.{int(m[1]) + 3}.{m[2]}",
+        r"^recurrent\.(\d+)\.(.*)_ih_l0": r"network.recurrent.inputs.\1.\2",
+        r"^recurrent\.(\d+)\.(.*)_hh_l0": r"network.recurrent.\2#\1",
+        r"^dense\.(\d+)\.(.*)": r"network.dense.\2#\1",
         r"cells\.0\.speak_there": "speak_there.<1>",
         r"cells\.1\.speak_there": "speak_there.<2>",
         r"cells\.(\d+)\.(speak_back.*)": r"\2#\1",

@@ -27,6 +27,7 @@ from mmbench.nn.packing import Sequences as Sequences
 from mmbench.nn.packing import between as between
 from mmbench.nn.packing import lay as lay
 from mmbench.nn.packing import stack_padded as stack_padded
+from mmbench.nn.recurrent import GRUs as GRUs
 from mmbench.nn.recurrent import Recurrent as Recurrent
 from mmbench.nn.recurrent import read_last as read_last
 from mmbench.nn.recurrent import valid_first as valid_first

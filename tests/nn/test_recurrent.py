@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.nn import Recurrent, read_last, valid_first
+from mmbench.nn import GRUs, Recurrent, read_last, valid_first
 
 VALID = torch.tensor(
     [
@@ -149,3 +149,39 @@ def test_cells_stay_in_training_for_cudnn():
     net = made().eval()
     assert not net.training and all(cell.training for cell in [*net.forwards, *net.backwards])
     assert not net.dropout.training
+
+
+def test_grus_are_a_recurrent_network_for_each_modality_values_and_gradients():
+    """Of their own lengths and widths, with padding anywhere, and of one sample nothing."""
+    torch.manual_seed(0)
+    widths, batch, longest, width = [7, 5, 3], 4, 6, 8
+    lengths = [longest, longest, longest - 1]
+    each = [Recurrent(size, width, cell="gru", directions=2) for size in widths]
+    grus = GRUs(widths, width)
+    hidden = []
+    with torch.no_grad():
+        for run in range(6):
+            cell = (each[run % 3].backwards if run > 2 else each[run % 3].forwards)[0]
+            weight_in, weight, bias_in, bias = cell.parameters()
+            grus.inputs[run].load_state_dict({"weight": weight_in, "bias": bias_in})
+            grus.weight[run], grus.bias[run] = weight, bias
+            hidden.append((weight, bias))
+    valid = torch.rand(3, batch, longest) < 0.6
+    valid[0, 0], valid[2, :, -1] = False, False
+    xs = [
+        torch.randn(batch, t, size, requires_grad=True)
+        for t, size in zip(lengths, widths, strict=True)
+    ]
+    made = grus(xs, valid)
+    expected = [
+        nn.functional.pad(f(x, own[:, :t]), (0, 0, 0, longest - t))
+        for f, x, own, t in zip(each, xs, valid, lengths, strict=True)
+    ]
+    torch.testing.assert_close(made, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    weights = torch.randn_like(made)
+    mine = torch.autograd.grad((made * weights).sum(), [*xs, grus.weight, grus.bias])
+    leaves = [*xs, *(p for pair in zip(*hidden, strict=True) for p in pair)]
+    theirs = torch.autograd.grad((torch.stack(expected) * weights).sum(), leaves)
+    parts = [*theirs[:3], torch.stack(theirs[3:9]), torch.stack(theirs[9:])]
+    for gradient, other in zip(mine, parts, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)

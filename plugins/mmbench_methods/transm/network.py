@@ -19,8 +19,9 @@ from mmbench.nn import (
     Decoder,
     Dropout,
     Encoder,
+    GroupedLinear,
+    GRUs,
     Memory,
-    Recurrent,
     Sequences,
     attended,
     between,
@@ -89,10 +90,8 @@ class Network(nn.Module):
         self.input_dropout = nn.ModuleDict(
             {m: Dropout(schedule.input_dropout.get(m, 0.0)) for m in names}
         )
-        self.recurrent = nn.ModuleDict(
-            {m: Recurrent(size, width, cell="gru", directions=2) for m, size in spec.widths.items()}
-        )
-        self.dense = nn.ModuleDict({m: linear(2 * width, width) for m in names})
+        self.recurrent = GRUs(list(spec.widths.values()), width)
+        self.dense = GroupedLinear([linear(2 * width, width) for _ in names])
         self.dropout = Dropout(dropout)
         positions = positional_encoding(max(spec.lengths.values()), width)
         self.register_buffer("positions", positions, persistent=False)
@@ -128,12 +127,10 @@ class Network(nn.Module):
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """g (M, B, T, d), and the frames to attend to (M, B, T)."""
-        seen = frames_of(batch.valid)
-        g = []
-        for m, layer in self.dense.items():
-            states = self.recurrent[m](self.input_dropout[m](batch.features[m]), seen[m])
-            g.append(self.dropout(layer(self.dropout(states)).tanh()))
-        return stack_padded(g), stack_padded([seen[m] for m in self.dense])
+        seen = stack_padded(list(frames_of(batch.valid).values()))
+        sequences = [self.input_dropout[m](x) for m, x in batch.features.items()]
+        states = self.recurrent(sequences, seen)
+        return self.dropout(self.dense(self.dropout(states)).tanh()), seen
 
     def cells(self, g: Tensor, seen: Tensor) -> Cells:
         """All cells as far as the translation from the pivot."""
