@@ -2,6 +2,7 @@
 
 attention.py    Transformers over packed tokens: encoders, crossmodal ones, decoders
 basic.py        dropout, linear layers, positions
+blocks.py       the parts of a Transformer layer, each with its gradient written out
 encoder.py      the front end: all modalities' sequences to one vector each
 packing.py      how sequences are laid out without padding
 grouped.py      products and attention over them, of several networks at once

@@ -27,6 +27,8 @@ from mmbench.nn.kernels import lay_out
 
 BUCKETS = 3
 """Parts, by length, of a run's sequences, each of which attention pads to its longest."""
+FULL = 64
+"""Sequences that make a part of their own on a CPU, where one more costs little and padding much."""
 
 
 class Bucket(NamedTuple):
@@ -193,10 +195,11 @@ def between(asking: Sequences, asked: Sequences) -> tuple[Bucket, ...]:
     ends = [(len(x.time), x.last.cpu().numpy(), x.length.cpu().numpy()) for x in (asking, asked)]
     work = ends[0][2] * ends[1][2]
     places = np.arange(len(work)).reshape(-1, asking.runs, asking.samples)
+    count = max(BUCKETS, places[:, 0].size // FULL) if device.type == "cpu" else BUCKETS
     parts = []  # by run
     for run in range(asking.runs):
         own = places[:, run].ravel()
-        parts.append(np.array_split(own[work[own].argsort(kind="stable")], BUCKETS))
+        parts.append(np.array_split(own[work[own].argsort(kind="stable")], count))
     found = []
     for together in zip(*parts, strict=True):
         if not len(chosen := np.concatenate(together)):
