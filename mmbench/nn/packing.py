@@ -26,6 +26,8 @@ from mmbench.nn.kernels import lay_out, neighbours
 
 BUCKETS = 3
 """Parts, by length, of a run's sequences, each of which attention pads to its longest."""
+FULL = 64
+"""Sequences that make a part of their own on a CPU, where one more costs little and padding much."""
 
 
 class Bucket(NamedTuple):
@@ -184,10 +186,11 @@ def between(asking: Sequences, asked: Sequences) -> tuple[Bucket, ...]:
     """
     work = asking.length * asked.length
     places = torch.arange(len(work), device=work.device).view(-1, asking.runs, asking.samples)
+    count = max(BUCKETS, len(work) // asking.runs // FULL) if work.device.type == "cpu" else BUCKETS
     parts = []  # by run
     for run in range(asking.runs):
         own = places[:, run].flatten()
-        parts.append(own[work[own].argsort(stable=True)].tensor_split(BUCKETS))
+        parts.append(own[work[own].argsort(stable=True)].tensor_split(count))
     found = []
     for together in zip(*parts, strict=True):
         if not (chosen := torch.cat(together)).numel():
