@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 import mmbench
@@ -56,19 +57,24 @@ def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if len(jobs) == 1:
-            return [_one(jobs[0], report)]
-        try:
-            return _finish(jobs, [begin_manifest(job) for job in jobs], report)
-        except Exception as error:  # what fails for all together may not fail for each
-            outcomes = []
-            for number, job in enumerate(jobs):
-                outcome = _one(job, _part(report, number, len(jobs)))
-                why = {"not_side_by_side": _reason(error)}
-                outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
-            return outcomes
+        with threadpool_limits(1, user_api="blas"):
+            return _together(jobs, report)
     finally:
         torch.set_num_threads(threads)
+
+
+def _together(jobs: Sequence[Job], report: Report) -> list[Outcome]:
+    if len(jobs) == 1:
+        return [_one(jobs[0], report)]
+    try:
+        return _finish(jobs, [begin_manifest(job) for job in jobs], report)
+    except Exception as error:  # what fails for all together may not fail for each
+        outcomes = []
+        for number, job in enumerate(jobs):
+            outcome = _one(job, _part(report, number, len(jobs)))
+            why = {"not_side_by_side": _reason(error)}
+            outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
+        return outcomes
 
 
 def _one(job: Job, report: Report) -> Outcome:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmbench.nn import kernels
 from mmbench.nn.packing import Bucket
+from mmbench.nn.products import on_cpu
 from mmbench.randomness import current, dropped_below, keep
 
 
@@ -75,7 +76,7 @@ def _attend(
     `first` on; what is no row is padding.
     """
     width = out.shape[1]
-    if rows.device.type == "cpu" and rows.dtype == torch.float32:
+    if on_cpu(rows):
         w = rows.new_empty(at.shape[1], tokens.shape[1], len(at) * heads)
         asking_, at_, rows_, tokens_, w_, out_ = _arrays(asking, at, rows, tokens, w, out)
         dropped, random = _dropped(noise, p)
@@ -108,7 +109,7 @@ def _attend_backward(
     Written to where the queries, keys and values lie.
     """
     width = d_out.shape[1]
-    if rows.device.type == "cpu" and rows.dtype == torch.float32:
+    if on_cpu(rows):
         d_out_, asking_, at_, rows_, tokens_ = _arrays(d_out, asking, at, rows, tokens)
         w_, d_asking_, d_rows_ = _arrays(w, d_asking, d_rows)
         dropped, random = _dropped(noise, p)

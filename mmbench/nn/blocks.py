@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmbench.nn.attend import attend, attend_backward
-from mmbench.nn.grouped import norm, norm_backward, product, product_backward
+from mmbench.nn.grouped import norm, norm_backward
 from mmbench.nn.packing import Bucket
+from mmbench.nn.products import product, product_backward
 
 
 class _AddAttention(torch.autograd.Function):
@@ -99,7 +100,7 @@ class _AddFeedForward(torch.autograd.Function):
         ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
     ) -> Tensor:  # fmt: skip
         y, moments = norm(x, gain, shift)
-        hidden = product(y, w1, b1).relu_()
+        hidden = product(y, w1, b1, relu=True)
         ctx.save_for_backward(x, moments, gain, y, w1, hidden, w2)
         return _plus(x, hidden, w2, b2)
 
@@ -139,6 +140,4 @@ def add_feed_forward(x: Tensor, *parameters: Tensor) -> Tensor:
 
 def _plus(x: Tensor, y: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """x + y W^T + b for the rows of each group."""
-    groups = len(w)
-    before, rows = x.view(groups, -1, x.shape[1]), y.view(groups, -1, y.shape[1])
-    return torch.baddbmm(before, rows, w.transpose(1, 2)).add_(b[:, None]).view(x.shape)
+    return product(y, w, b).add_(x)

@@ -19,6 +19,7 @@ from mmbench.nn import kernels
 from mmbench.nn.attention import Encoder
 from mmbench.nn.basic import positional_encoding
 from mmbench.nn.packing import Pack, pack
+from mmbench.nn.products import on_cpu
 from mmbench.randomness import current, keep
 
 
@@ -70,7 +71,7 @@ class _Convolved(torch.autograd.Function):
         """x (O, 3, d), what each observed frame gives the token after, at and before it; y (N, d)."""
         ctx.groups = len(bias)
         ctx.save_for_backward(targets)
-        if x.device.type == "cpu" and x.dtype == torch.float32:
+        if on_cpu(x):
             y = places.clone()
             kernels.add_neighbours(x.numpy(), sources.numpy(), bias.numpy(), y.numpy())
             return y
@@ -84,7 +85,7 @@ class _Convolved(torch.autograd.Function):
         """A frame's three parts went to three tokens, whence their gradients come."""
         (targets,) = ctx.saved_tensors
         d_bias = dy.view(ctx.groups, -1, dy.shape[1]).sum(1)
-        if dy.device.type == "cpu" and dy.dtype == torch.float32:
+        if on_cpu(dy):
             dx = dy.new_empty(targets.shape[1], 3, dy.shape[1])
             kernels.add_neighbours_backward(dy.numpy(), targets.numpy(), dx.numpy())
         else:

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from mmbench.nn import kernels
 from mmbench.nn.basic import linear
+from mmbench.nn.products import affine, on_cpu
 
 EPSILON = 1e-5
 """Added to a variance, as torch does."""
@@ -44,7 +45,7 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in), the rows of one group after those of another, to (..., out)."""
-        return product(x, self.weight, self.bias)
+        return affine(x, self.weight, self.bias)
 
 
 class GroupedFeedForward(nn.Module):
@@ -59,22 +60,6 @@ class GroupedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) to (..., out) as `GroupedLinear`."""
         return self.narrow(self.widen(x).relu())
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W_g^T + b_g for the rows of each group: x (..., in), weight (G, out, in), bias (G, out)."""
-    rows, across = x.reshape(len(weight), -1, x.shape[-1]), weight.transpose(1, 2)
-    made = torch.bmm(rows, across) if bias is None else torch.baddbmm(bias[:, None], rows, across)
-    return made.view(*x.shape[:-1], -1)
-
-
-def product_backward(dy: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of y = x W^T + b, rows (N, .), the gradients of x, W and b."""
-    groups = len(w)
-    dy = dy.view(groups, -1, dy.shape[1])
-    dx = torch.bmm(dy, w).view(x.shape)
-    dw = torch.bmm(dy.transpose(1, 2), x.view(groups, -1, x.shape[1]))
-    return dx, dw, dy.sum(1)
 
 
 class _Normed(torch.autograd.Function):
@@ -93,7 +78,7 @@ class _Normed(torch.autograd.Function):
 
 def norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """LN(x) = gain (x - mean) / deviation + shift, and mean and 1 / deviation (N, 2) of each row."""
-    if x.device.type == "cpu" and x.dtype == torch.float32:
+    if on_cpu(x):
         y, moments = torch.empty_like(x), x.new_empty(len(x), 2)
         arrays = (a.numpy() for a in (x, gain, shift, y, moments))
         kernels.normalise(*arrays, EPSILON)
@@ -111,7 +96,7 @@ def norm_backward(
 
     With z = (x - mean) / deviation and dz = gain dy: dx = (dz - mean of dz - z mean of z dz) / deviation.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32:
+    if on_cpu(x):
         d_gain, d_shift = torch.zeros_like(gain), torch.zeros_like(gain)
         arrays = (a.numpy() for a in (dy, x, moments, gain, dx, d_gain, d_shift))
         kernels.normalise_backward(*arrays)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmbench.nn.kernels import FAST, compiled
-from mmbench.nn.products import times
+from mmbench.nn.products import matmul, product
 from mmbench.nn.recurrent_kernels import _add_products, _neighbours, _sigmoid, _tanh
 
 
@@ -39,7 +39,7 @@ class _GRU(torch.autograd.Function):
         starts: np.ndarray,
         reverse: bool,
     ) -> Tensor:
-        gates = times(x, weight_in, bias_in)  # (N, 3h)
+        gates = product(x, weight_in[None], bias_in[None])  # (N, 3h)
         told = bias.expand(len(x), -1).contiguous()  # U h + c (N, 3h)
         states = x.new_zeros(len(x), weight.shape[1])  # what is behind the last step stays 0
         _forward(*_arrays(gates, told, weight.t().contiguous()), starts, reverse, states.numpy())
@@ -59,8 +59,8 @@ class _GRU(torch.autograd.Function):
             ctx.reverse,
             *_arrays(states, d_gates, d_told, d_weight),
         )
-        dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
-        d_weight_in = times(d_gates.t(), x.t())
+        dx = matmul(d_gates, weight_in) if ctx.needs_input_grad[0] else None
+        d_weight_in = matmul(d_gates.t(), x)
         return dx, d_weight_in, d_weight.t(), d_gates.sum(0), d_told.sum(0), None, None
 
 

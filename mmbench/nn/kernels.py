@@ -364,6 +364,31 @@ def normalise_backward(dy, x, norm, gain, dx, d_gain, d_shift):
             dx[row, i] += (gain[group, i] * dy[row, i] - total - z * moment) * scale
 
 
+@njit(fastmath=FAST)
+def _add(row, b):
+    for i in range(len(b)):
+        row[i] += b[i]
+
+
+@njit(fastmath=FAST)
+def _add_and_cut(row, b):
+    """What is below 0 becomes 0; a NaN is not, and stays."""
+    for i in range(len(b)):
+        value = row[i] + b[i]
+        row[i] = np.float32(0) if value < np.float32(0) else value
+
+
+@compiled
+def add_bias(y, b, relu):
+    """Adds b (G, o) to the rows y (G, n, o) of each group, and takes the positive part."""
+    for group in range(len(y)):
+        for row in range(y.shape[1]):
+            if relu:
+                _add_and_cut(y[group, row], b[group])
+            else:
+                _add(y[group, row], b[group])
+
+
 @compiled
 def add_neighbours(x, sources, bias, y):
     """Adds to each token y (N, d) its group's bias (G, d) and x[sources[k, n], k] for each k, x (O, 3, d)."""

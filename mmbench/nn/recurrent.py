@@ -20,7 +20,8 @@ from torch.autograd.function import once_differentiable
 from mmbench.nn import recurrent_kernels as kernels
 from mmbench.nn.basic import Dropout, last_valid
 from mmbench.nn.gru import gru
-from mmbench.nn.products import on_cpu, times
+from mmbench.nn.products import matmul, on_cpu, product
+from mmbench.randomness import current
 
 ROUND = 64
 """Rows of packed steps come in multiples of so many: oneDNN compiles a product for each new shape, which
@@ -84,7 +85,7 @@ class Recurrent(nn.Module):
 
     def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
         """The top layer's states (B, T, h) of each direction, 0 at padding."""
-        if on_cpu(x):
+        if _alone_on_cpu(x):
             packed = Steps.of(valid)
             return [packed.padded(run) for run in self._run_packed(packed.packed(x), packed)]
         order = _valid_first(valid)
@@ -106,7 +107,7 @@ class Recurrent(nn.Module):
 
     def _run_packed(self, x: Tensor, steps: Steps) -> list[Tensor]:
         """The top layer's states (N, h) of each direction, of x (N, D)."""
-        if not on_cpu(x):
+        if not _alone_on_cpu(x):
             return [steps.packed(run) for run in self._run(steps.padded(x), steps.valid)]
         runs: list[Tensor] = []
         for number, cell in enumerate(self.forwards):
@@ -156,6 +157,10 @@ class Steps:
         return whole.view(*self.valid.shape, -1)
 
 
+def _alone_on_cpu(x: Tensor) -> bool:
+    return on_cpu(x) and not current().together
+
+
 def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
     if isinstance(cell, nn.GRU):
         return gru(cell, x, steps.starts, reverse=reverse)
@@ -183,7 +188,7 @@ class _LSTM(torch.autograd.Function):
         steps: Steps,
         reverse: bool,
     ) -> Tensor:
-        gates = times(x, weight_in, bias)  # (N, 4h)
+        gates = product(x, weight_in[None], bias[None])  # (N, 4h)
         states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
         transposed = weight.t().contiguous()
         states[steps.starts[-1] :] = 0
@@ -205,9 +210,9 @@ class _LSTM(torch.autograd.Function):
             ctx.reverse,
             *_arrays(gates, states, cells, d_gates, earlier),
         )
-        dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
+        dx = matmul(d_gates, weight_in) if ctx.needs_input_grad[0] else None
         by_gate = d_gates.t()
-        return dx, times(by_gate, x.t()), times(by_gate, earlier.t()), d_gates.sum(0), None, None
+        return dx, matmul(by_gate, x), matmul(by_gate, earlier), d_gates.sum(0), None, None
 
 
 class _Packed(torch.autograd.Function):

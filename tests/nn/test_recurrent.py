@@ -167,10 +167,10 @@ def test_packed_steps_in_float32_are_those_of_float64(cell, directions, depth, m
     valid = torch.cat([VALID, VALID & False, VALID.flip(0)])  # a row of nothing, rows of one length
     x = frames(valid).requires_grad_()
     found = []
-    for model, given in ((exact, x), (net, x.detach().float().requires_grad_())):
-        states, last = model(given, valid), model.last(given, valid)
+    for model, own in ((exact, x), (net, x.detach().float().requires_grad_())):
+        states, last = model(own, valid), model.last(own, valid)
         loss = (states * torch.arange(1, states.shape[-1] + 1)).sum() + last.square().sum()
-        gradients = torch.autograd.grad(loss, [given, *model.parameters()])
+        gradients = torch.autograd.grad(loss, [own, *model.parameters()])
         found.append([states, last, *gradients])
     for theirs, ours in zip(*found, strict=True):
         assert ours.dtype == torch.float32
