@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec
@@ -138,6 +139,7 @@ def batches(data: str) -> Iterator[Batch]:
 def main(depth: int, seed: int) -> None:
     """The script."""
     torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")
     epochs = [ours(step, depth, [seed]) for step in ("teacher", "student")]
     for epoch in epochs:  # the first pass is slower
         epoch()
