@@ -81,7 +81,8 @@ class HRLF(mmbench.Method):
         "Modalities go missing by msm@1: available ones uniform over the non-empty subsets, of each of "
         "their frames a share from 0, 0.1, ..., 0.9 (`p_complete` keeps that share of samples complete).",
         "'Last element' is the last frame that is not padding. Attention skips padding, not hidden "
-        "frames. How long an entirely hidden sequence is stays hidden too.",
+        "frames. A modality that is absent is one empty frame: how long it was stays hidden, and a row of "
+        "empty frames would tell no more.",
         "Positions are fixed sinusoids, added without scaling. Kernel '3 x 3' is a kernel of 3 over time.",
         "4 pre-norm Transformer layers, feed-forward 4d, no causal mask; depth, dropouts and clipping are "
         "MulT's, from which the declared hyper-parameters come.",
