@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -184,30 +185,41 @@ def between(asking: Sequences, asked: Sequences) -> tuple[Bucket, ...]:
 
     Each run's sequences go by the work they are, in parts of about as many; equal parts of all runs together.
     """
-    work = asking.length * asked.length
-    places = torch.arange(len(work), device=work.device).view(-1, asking.runs, asking.samples)
-    count = max(BUCKETS, len(work) // asking.runs // FULL) if work.device.type == "cpu" else BUCKETS
+    device = asking.last.device
+    ends = [
+        _End(len(x.frame), x.last.cpu().numpy(), x.length.cpu().numpy()) for x in (asking, asked)
+    ]
+    work = ends[0].length * ends[1].length
+    places = np.arange(len(work)).reshape(-1, asking.runs, asking.samples)
+    count = max(BUCKETS, places[:, 0].size // FULL) if device.type == "cpu" else BUCKETS
     parts = []  # by run
     for run in range(asking.runs):
-        own = places[:, run].flatten()
-        parts.append(own[work[own].argsort(stable=True)].tensor_split(count))
+        own = places[:, run].ravel()
+        parts.append(np.array_split(own[work[own].argsort(kind="stable")], count))
     found = []
     for together in zip(*parts, strict=True):
-        if not (chosen := torch.cat(together)).numel():
+        if not len(chosen := np.concatenate(together)):
             continue  # fewer sequences than parts
-        asks, told = ([_longest(laid, part) for part in together] for laid in (asking, asked))
+        asks, told = ([end.longest(part) for part in together] for end in ends)
         runs = tuple(zip(map(len, together), asks, told, strict=True))
-        queries, keys = _tokens(asking, chosen, max(asks)), _tokens(asked, chosen, max(told))
-        found.append(Bucket(chosen, queries, keys, runs))
+        arrays = chosen, ends[0].tokens(chosen, max(asks)), ends[1].tokens(chosen, max(told))
+        sequences, queries, keys = (torch.from_numpy(array).to(device) for array in arrays)
+        found.append(Bucket(sequences, queries, keys, runs))
     return tuple(found)
 
 
-def _longest(laid: Sequences, part: Tensor) -> int:
-    return int(laid.length[part].max()) if len(part) else 0
+class _End(NamedTuple):
+    """One side of attention: N, and of each sequence its last token and how many it has."""
 
+    n: int
+    last: np.ndarray
+    length: np.ndarray
 
-def _tokens(laid: Sequences, chosen: Tensor, most: int) -> Tensor:
-    """(s, most) the tokens of some sequences; N at padding."""
-    last, length = laid.last[chosen, None], laid.length[chosen, None]
-    steps = torch.arange(most, device=last.device)
-    return torch.where(steps < length, last - length + 1 + steps, len(laid.frame))
+    def longest(self, chosen: np.ndarray) -> int:
+        return int(self.length[chosen].max()) if len(chosen) else 0
+
+    def tokens(self, chosen: np.ndarray, most: int) -> np.ndarray:
+        """(s, most) the tokens of some sequences; N at padding."""
+        last, length = self.last[chosen, None], self.length[chosen, None]
+        steps = np.arange(most)
+        return np.where(steps < length, last - length + 1 + steps, self.n)

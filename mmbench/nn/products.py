@@ -17,6 +17,9 @@ from torch.autograd.function import once_differentiable
 from mmbench.nn import kernels
 from mmbench.randomness import current
 
+SMALL = 1_000_000
+"""Multiplications of a layer that torch does as fast, for autograd written in Python has its price."""
+
 
 def on_cpu(x: Tensor) -> bool:
     """Whether what is written for float32 on a CPU serves x."""
@@ -78,7 +81,7 @@ def affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """
     if w.dim() == 2:
         w, b = w[None], None if b is None else b[None]
-    if on_cpu(x) and not current().together:
+    if on_cpu(x) and not current().together and x.numel() * w.shape[1] > SMALL:
         rows: Tensor = _Affine.apply(x.reshape(-1, x.shape[-1]), w, b)  # type: ignore[no-untyped-call]
         return rows.view(*x.shape[:-1], w.shape[1])
     rows, across = x.reshape(len(w), -1, x.shape[-1]), w.transpose(1, 2)

@@ -4,8 +4,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmbench.nn import affine
+from mmbench.nn import affine, products
 from mmbench.nn.products import product
+
+
+@pytest.fixture(autouse=True)
+def everything_by_numpy(monkeypatch):
+    monkeypatch.setattr(products, "SMALL", -1)
+
 
 SHAPES = [(0, 5, 3), (7, 5, 3), (300, 100, 200)]
 
