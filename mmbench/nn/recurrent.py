@@ -198,8 +198,9 @@ class _LSTM(torch.autograd.Function):
             *_arrays(gates, states, cells, d_gates, earlier),
         )
         dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
-        by_gate = d_gates.t()
-        return dx, times(by_gate, x.t()), times(by_gate, earlier.t()), d_gates.sum(0), None, None
+        # Of two transposed sides oneDNN copies the left: x, which is narrower than the gates.
+        by_input, by_state = (times(left.t(), d_gates.t()).t() for left in (x, earlier))
+        return dx, by_input, by_state, d_gates.sum(0), None, None
 
 
 class _Packed(torch.autograd.Function):
