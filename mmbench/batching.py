@@ -79,11 +79,11 @@ class Split:
         """The samples at `rows` as a method meets them in testing; `masks` (B, T[m]), None for complete."""
         at = torch.from_numpy(rows).to(self.device) if isinstance(rows, np.ndarray) else rows
         valid = {m: v[at] for m, v in self.valid.items()}
+        features = {m: x[at] for m, x in self.features.items()}
         if masks is None:
-            observed = valid
-        else:
-            observed = {m: valid[m] & torch.from_numpy(k).to(self.device) for m, k in masks.items()}
-        return conceal({m: x[at] for m, x in self.features.items()}, valid, observed)
+            return Batch(features, valid, valid)
+        observed = {m: valid[m] & torch.from_numpy(k).to(self.device) for m, k in masks.items()}
+        return conceal(features, valid, observed)
 
     def training_batch(
         self,

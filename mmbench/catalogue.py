@@ -16,9 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import mmbench
-from mmbench.errors import UsageError
+from mmbench.errors import PluginError, UsageError
 from mmbench.paths import cache_dir
 from mmbench.registry import Registry, discover, entry_points, unknown
+from mmbench.settings import hyperparameters
+
+FACTS = {
+    "ablates": "ablation of",
+    "paper": "paper",
+    "privileges": "privileges",
+    "settings": "settings",
+    "unit": "unit",
+    "better": "better",
+    "stand_in": "synthetic twin",
+    "deviations": "deviations",
+}
+"""What `mmbench list --long` tells of a class, mostly its attributes of these names, and how it heads them."""
 
 
 class Catalogue:
@@ -75,9 +88,8 @@ def describe(registry: Registry) -> dict[str, Any]:
                 "kind": kind,
                 "name": name,
                 "version": getattr(found.cls, "version", None),
-                "summary": getattr(found.cls, "summary", None)
-                or f"{found.cls.title}: {found.cls.formula}",
-                "paper": getattr(found.cls, "paper", ""),
+                "summary": _summary(found.cls),
+                "facts": _facts(kind, found.cls),
                 "plugin": found.source.name,
                 "distribution": found.source.distribution,
             }
@@ -88,6 +100,29 @@ def describe(registry: Registry) -> dict[str, Any]:
             {"plugin": source.name, "distribution": source.distribution, "error": error}
             for source, error in registry.broken.values()
         ],
+    }
+
+
+def _summary(cls: type[Any]) -> str:
+    """One line; a metric's is its formula, and there may be none."""
+    return f"{cls.title}: {cls.formula}" if hasattr(cls, "formula") else getattr(cls, "summary", "")
+
+
+def _facts(kind: str, cls: type[Any]) -> dict[str, Any]:
+    """What else there is to tell of a class: text, or a list of it, by heading."""
+    known: dict[str, Any] = {name: getattr(cls, name, None) for name in FACTS}
+    if kind == "method":
+        try:
+            known["settings"] = ", ".join(
+                f"{name}={parameter.default!r}" for name, parameter in hyperparameters(cls).items()
+            )
+        except PluginError as error:  # to run it will fail, to list it need not
+            known["settings"] = str(error)
+    if kind == "metric":
+        known["better"] = "higher" if cls.higher_is_better else "lower"
+    told = {FACTS[name]: value for name, value in known.items() if value}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in told.items()
     }
 
 

@@ -40,6 +40,8 @@ class Step:
     """The modules whose parameters move. All others are held constant."""
     learning_rate: float | None = None
     """None for the data set's."""
+    weight_decay: float = 0.0
+    """How much of each parameter is added to its gradient, after clipping."""
     plateau: Plateau | None = None
     """None for a constant learning rate."""
     after: Callable[[Any, Batch], None] | None = None
@@ -82,6 +84,8 @@ class Method(nn.Module):
     """What it sees in training beyond incomplete samples and their targets."""
     competes: ClassVar[bool] = True
     """Whether it may be the best of a column; not what others are only measured by."""
+    ablates: ClassVar[str] = ""
+    """Name of the method that this is without one of its parts. It runs by its name, not as one of "all"."""
     sampler: ClassVar[str] = "msm"
     """What goes missing in its training."""
 

@@ -90,7 +90,7 @@ class MissingnessSampler(ABC):
 
     @abstractmethod
     def draw(self, valid: Masks, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Fresh masks for one batch."""
+        """Fresh masks for one epoch of the training split."""
 
     @abstractmethod
     def sweep(self, valid: Masks, rng: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:

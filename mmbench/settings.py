@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -15,10 +15,14 @@ from mmbench.registry import unknown
 
 
 def hyperparameters(cls: type[Any]) -> dict[str, inspect.Parameter]:
-    """The keyword-only arguments of a method's constructor, each of which has a default."""
+    """The keyword-only arguments of a method's constructor, each of which has a default.
+
+    A constructor that passes `**others` on takes those of the class that it extends, too.
+    """
     found = {
         name: parameter
-        for name, parameter in inspect.signature(cls).parameters.items()
+        for constructor in _constructors(cls)
+        for name, parameter in inspect.signature(constructor).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     for name, parameter in found.items():
@@ -49,11 +53,25 @@ def parse(settings: Iterable[str], methods: Mapping[str, type[Any]]) -> dict[str
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
-        hints = typing.get_type_hints(methods[method].__init__)
-        value = _fit(value, hints.get(name, object), f"--set {setting}")
+        hint: Any = object
+        for constructor in _constructors(methods[method]):
+            hint = typing.get_type_hints(constructor).get(name, hint)
+        value = _fit(value, hint, f"--set {setting}")
         if value != known[name].default:
             changed[method][name] = value
     return changed
+
+
+def _constructors(cls: type[Any]) -> list[Callable[..., None]]:
+    """A class's constructor, after those that it passes its `**others` on to."""
+    found: list[Callable[..., None]] = []
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            found.insert(0, vars(base)["__init__"])
+            parameters = inspect.signature(found[0]).parameters.values()
+            if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
+                break
+    return found
 
 
 def _fit(value: Any, hint: Any, where: str) -> Any:

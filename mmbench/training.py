@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -159,13 +160,15 @@ class _StageLoop:
         for update in self.updates:
             update.train()
         orders = np.stack([order.permutation(len(self.train_split)) for order in self.orders])
-        sums: dict[str, Tensor] = {}
+        sums: dict[tuple[str, ...], Tensor] = {}
         started = time.perf_counter()
+        with self._spent("data"):
+            drawn = self._draw()
         with drawing_from(self.dropout):
             for at in in_order(orders.shape[1], self.schedule.batch_size):
                 rows = orders[:, at]  # (R, B)
                 with self._spent("data"):
-                    batch = self._batch(rows, number)
+                    batch = self._batch(rows, number, drawn)
                 with self._spent("forward"):
                     outputs = self.seeds.call(forward, batch)
                 for update in self.updates:
@@ -173,24 +176,26 @@ class _StageLoop:
                         terms = self.seeds.call(
                             update.step.loss, outputs, batch, shared=(self.rng,)
                         )
+                        names = tuple(terms)
+                        values = torch.stack([v.reshape(-1) for v in terms.values()])  # (k, R)
                     with self._spent("backward"):
-                        update.take(terms, last=update is self.updates[-1], clip=self.schedule.clip)
+                        last = update is self.updates[-1]
+                        update.take(values.sum(), last=last, clip=self.schedule.clip)
                         if update.step.after is not None:
                             with torch.no_grad():
                                 self.seeds.call(update.step.after, outputs, batch)
-                    self._check(terms, f"{self.stage.name}, epoch {number}, sample {at.start}")
+                    values = values.detach()
+                    place = f"{self.stage.name}, epoch {number}, sample {at.start}"
+                    self._check(names, values, place)
                     if len(self.failed) == len(self.best):
                         return
-                    for name, value in terms.items():
-                        part = value.detach() * (rows.shape[1] / orders.shape[1])
-                        sums[name] = sums[name] + part if name in sums else part
+                    part = values * (rows.shape[1] / orders.shape[1])
+                    sums[names] = sums[names] + part if names in sums else part
                 self.log.steps += 1
                 self.tick()
         with self._spent("validation"), drawing_from(self.dropout):
             losses = self._validate()
-        self._note(
-            number, {name: value.reshape(-1).tolist() for name, value in sums.items()}, losses
-        )
+        self._note(number, _by_term(sums), losses)
         self.log.seconds += time.perf_counter() - started
 
     def finish(self) -> list[StageLog]:
@@ -211,17 +216,23 @@ class _StageLoop:
             for i in range(n)
         ]
 
-    def _batch(self, rows: np.ndarray, number: int) -> Batch:
+    def _draw(self) -> list[dict[str, np.ndarray]]:
+        """What each seed sees of the training split in one epoch: all of them by one call each."""
+        if self.stage.data == "complete":
+            return []
+        valid = self.train_split.samples.valid
+        return [self.sampler.draw(valid, rng) for rng in self.missing]
+
+    def _batch(
+        self, rows: np.ndarray, number: int, drawn: Sequence[dict[str, np.ndarray]]
+    ) -> Batch:
         """Training samples (R, B), as each seed meets them."""
         masks = None
-        if self.stage.data != "complete":
-            drawn = [
-                self.sampler.draw(
-                    {m: v[own] for m, v in self.train_split.samples.valid.items()}, rng
-                )
-                for own, rng in zip(rows, self.missing, strict=True)
-            ]
-            masks = {m: np.stack([each[m] for each in drawn]) for m in drawn[0]}
+        if drawn:
+            masks = {
+                m: np.stack([each[m][own] for each, own in zip(drawn, rows, strict=True)])
+                for m in drawn[0]
+            }
         batch = self.train_split.training_batch(
             rows, masks, paired=self.stage.data == "paired", epoch=number
         )
@@ -231,12 +242,11 @@ class _StageLoop:
             batch = replace(batch, given=tree_map(lambda values: values[run, at], self.given))
         return self.seeds.laid(batch)
 
-    def _check(self, terms: dict[str, Tensor], where: str) -> None:
-        """Notes which seeds have a term that is not finite."""
-        values = torch.stack([value.detach().reshape(-1) for value in terms.values()])  # (k, R)
+    def _check(self, names: Sequence[str], values: Tensor, where: str) -> None:
+        """Notes which seeds have a term that is not finite: values (k, R)."""
         if bool(values.isfinite().all()):
             return
-        for name, row in zip(terms, values.tolist(), strict=True):
+        for name, row in zip(names, values.tolist(), strict=True):
             for i, value in enumerate(row):
                 if not math.isfinite(value):
                     self._fail(i, f"{where}: loss term {name} is {value}")
@@ -301,8 +311,15 @@ class _Update:
     def __init__(self, step: Step, seeds: Alone | SideBySide) -> None:
         self.step = step
         self.rows, self.leaves = seeds.flatten(step.updates)
+        self.gradient = self.rows.grad = torch.zeros_like(self.rows)
+        sizes = [leaf.numel() // len(self.rows) for leaf in self.leaves]
+        # what a leaf's gradient is added to is a part of the rows'
+        for leaf, part in zip(self.leaves, torch.split(self.gradient, sizes, 1), strict=True):
+            leaf.grad = part.view(leaf.shape)
         rate = step.learning_rate or seeds.method.spec.schedule.learning_rate
-        self.optimiser = torch.optim.Adam([self.rows], lr=rate, fused=True)
+        self.optimiser = torch.optim.Adam(
+            [self.rows], lr=rate, weight_decay=step.weight_decay, fused=True
+        )
         self.plateau = step.plateau and torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, factor=step.plateau.factor, patience=step.plateau.patience
         )
@@ -311,16 +328,14 @@ class _Update:
         for module in self.step.updates:
             module.train()
 
-    def take(self, terms: dict[str, Tensor], *, last: bool, clip: float) -> None:
-        """One update by the gradient of the terms' sum, clipped for each seed by itself."""
-        total = torch.stack([value.sum() for value in terms.values()]).sum()
-        gradients = torch.autograd.grad(
-            total, self.leaves, retain_graph=not last, allow_unused=True, materialize_grads=True
-        )
-        runs = len(self.rows)
-        gradient = torch.cat([part.reshape(runs, -1) for part in gradients], 1)  # (R, P)
-        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        self.rows.grad = gradient.mul_((clip / (norm + 1e-6)).clamp_(max=1.0))
+    def take(self, loss: Tensor, *, last: bool, clip: float) -> None:
+        """One update by the gradient of all seeds' loss, clipped for each seed by itself."""
+        self.gradient.zero_()
+        with warnings.catch_warnings():  # that a leaf of several seeds lies in strips is no news
+            warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout")
+            torch.autograd.backward(loss, inputs=self.leaves, retain_graph=not last)
+        norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
+        self.gradient.mul_((clip / (norm + 1e-6)).clamp_(max=1.0))
         self.optimiser.step()
 
     def validated(self, loss: float) -> None:
@@ -328,24 +343,32 @@ class _Update:
             self.plateau.step(loss)
 
 
+def _by_term(sums: Mapping[tuple[str, ...], Tensor]) -> dict[str, list[float]]:
+    """Each term's means, a number for each seed, from sums (k, R) of terms that came together."""
+    means: dict[str, Tensor] = {}
+    for names, values in sums.items():
+        for name, row in zip(names, values, strict=True):
+            means[name] = means[name] + row if name in means else row
+    return {name: row.tolist() for name, row in means.items()}
+
+
 def stacked(
     split: Split,
     masks: Sequence[dict[str, np.ndarray] | None],
     size: int = EVALUATION_BATCH,
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """The whole split once under each of some masks, in batches that know no border between them.
+    """The whole split once under each of some masks: a batch and its targets, each sample's masks together.
 
-    Yields a batch and its targets, in the order of the masks and, within one, of the samples.
+    So that conditions are mixed, and a batch has as many frames of one modality as of another.
     """
-    n = len(split)
-    for at in in_order(n * len(masks), size):
-        flat = np.arange(at.start, at.stop)
-        rows, which = flat % n, flat // n
+    k = len(masks)
+    for at in in_order(len(split), max(1, size // k)):
+        rows = np.arange(at.start, at.stop).repeat(k)
         cut = None
-        if masks[0] is not None:
+        if hiding := [mask for mask in masks if mask is not None]:  # all of them or none
             cut = {
-                m: np.concatenate([masks[w][m][rows[which == w]] for w in np.unique(which)])
-                for m in masks[0]
+                m: np.stack([mask[m][at] for mask in hiding], 1).reshape(len(rows), -1)
+                for m in split.features
             }
         yield split.batch(rows, cut), split.targets[torch.from_numpy(rows).to(split.device)]
 
@@ -358,4 +381,5 @@ def predict(
     with torch.no_grad():
         # a view of a parameter keeps its grad
         parts = [method(batch).detach().float().cpu() for batch, _ in stacked(split, masks)]
-    return torch.cat(parts).view(len(masks), len(split), -1).numpy()
+    whole = torch.cat(parts).view(len(split), len(masks), -1)
+    return whole.transpose(0, 1).contiguous().numpy()

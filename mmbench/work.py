@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 import mmbench
@@ -56,19 +57,24 @@ def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if len(jobs) == 1:
-            return [_one(jobs[0], report)]
-        try:
-            return _finish(jobs, [begin_manifest(job) for job in jobs], report)
-        except Exception as error:  # what fails for all together may not fail for each
-            outcomes = []
-            for number, job in enumerate(jobs):
-                outcome = _one(job, _part(report, number, len(jobs)))
-                why = {"not_side_by_side": _reason(error)}
-                outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
-            return outcomes
+        with threadpool_limits(1, user_api="blas"):
+            return _together(jobs, report)
     finally:
         torch.set_num_threads(threads)
+
+
+def _together(jobs: Sequence[Job], report: Report) -> list[Outcome]:
+    if len(jobs) == 1:
+        return [_one(jobs[0], report)]
+    try:
+        return _finish(jobs, [begin_manifest(job) for job in jobs], report)
+    except Exception as error:  # what fails for all together may not fail for each
+        outcomes = []
+        for number, job in enumerate(jobs):
+            outcome = _one(job, _part(report, number, len(jobs)))
+            why = {"not_side_by_side": _reason(error)}
+            outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
+        return outcomes
 
 
 def _one(job: Job, report: Report) -> Outcome:
@@ -295,10 +301,16 @@ def _git() -> dict[str, Any]:
 def code_sha256(cls: type[Any]) -> str:
     """Of the source that a method's numbers come from, without comments and docstrings.
 
-    That is its module, or all of its package, and the modules of mmbench that train it.
+    That is its module, or all of its package, those of the methods that it extends, and the modules of
+    mmbench that train it.
     """
-    file = Path(inspect.getfile(cls))
-    files = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+    files: list[Path] = []
+    for base in cls.__mro__:
+        if not issubclass(base, mmbench.Method) or base is mmbench.Method:
+            continue
+        file = Path(inspect.getfile(base))
+        own = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+        files += [path for path in own if path not in files]
     for name in DECISIVE:
         place = Path(mmbench.__file__).with_name(name)
         files += sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]

@@ -1,14 +1,15 @@
 """What tests/test_speed.py measures: training on the twin of IEMOCAP, ours and the plain way.
 
-As a script, `python speed.py DEPTH SEED`, it trains in a process of its own, as a job does: for each
+As a script, `python -m tests.speed DEPTH SEED`, it trains in a process of its own, as a job does: for each
 line of standard input, a number of seconds, it says how many steps a second it took in them.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
-from itertools import islice
+from dataclasses import replace
+from functools import lru_cache
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,41 @@ from mmbench.data import DataSpec, ModalitySpec
 from mmbench.methods import Method, Stage
 from mmbench.registry import discover
 from mmbench.training import _StageLoop
-from mmbench_datasets.iemocap import SCHEDULE, TASK, IEMOCAPTwin
-from mmbench_methods.hrlf import HRLF
-from mmbench_methods.late_fusion import LateFusion
+from mmbench_datasets.iemocap import SCHEDULE, SIZES, TASK, IEMOCAPTwin
 from mmbench_missing.msm import MSM
-from tests.reference import gcnet, mctn, smil
+from tests.reference import (
+    corrkd,
+    cubemlp,
+    dmd,
+    gcnet,
+    hrlf,
+    late_fusion,
+    mctn,
+    self_mm,
+    smil,
+    transm,
+)
 
-PLAIN: dict[str, Callable[[DataSpec], Any]] = {
-    "gcnet": gcnet.Trainer,
+METHODS: dict[str, Callable[..., Any]] = {
     "mctn": mctn.Trainer,
+    "transm": transm.Trainer,
     "smil": smil.Trainer,
+    "gcnet": gcnet.Trainer,
+    "corrkd": corrkd.Trainer,
+    "self-mm": self_mm.Trainer,
+    "cubemlp": cubemlp.Trainer,
+    "dmd": dmd.Trainer,
 }
-"""By method what does its updates, those of its last stage, the plain way: `Trainer(spec).step(batch)`."""
-STEPS = 4
+PLAIN: dict[str, Callable[..., Any]] = {
+    "teacher": hrlf.TeacherTrainer,
+    "student": hrlf.StudentTrainer,
+    "late-fusion": late_fusion.Trainer,
+    **METHODS,
+}
+"""By step, a method or a stage of HRLF, the same as the equations stand: of a DataSpec and a method's
+settings, something whose `step(batch)` is one update of that stage, or of the method's last."""
+
+STEPS = 8
 """Updates in one pass over the samples, whatever the step."""
 
 
@@ -44,7 +67,7 @@ def split() -> Split:
 @lru_cache(maxsize=1)
 def spec() -> DataSpec:
     shapes = {m: ModalitySpec(*x.shape[1:]) for m, x in split().features.items()}
-    return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE)
+    return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE, n_train=SIZES["train"])
 
 
 class _Loop(_StageLoop):
@@ -55,81 +78,55 @@ class _Loop(_StageLoop):
 
 
 def ours(
-    step: str, depth: int, seeds: Sequence[int] = (0,), device: str = "cpu"
+    step: str, depth: int | None = None, seeds: Sequence[int] = (0,), device: str = "cpu"
 ) -> Callable[[], None]:
     """Takes `STEPS` steps at each call: batches drawn and updates done by the training loop itself.
 
-    Several seeds are trained side by side.
+    Each call is another epoch, for what changes with their number. Several seeds are trained side by side.
     """
     methods = [made(step, depth, seed).to(device) for seed in seeds]
-    stages = [next(s for s in m.stages() if s.name in (step, "train")) for m in methods]
-    return _epoch(methods, stages, seeds, device)
-
-
-def ours_of(name: str) -> Callable[[], None]:
-    """The same for the last stage of a method with the settings that it has by default."""
-    torch.manual_seed(0)
-    method = discover().find("method", name)(spec())
-    return _epoch([method], [method.stages()[-1]], [0], "cpu")
-
-
-def _epoch(
-    methods: Sequence[Method], stages: Sequence[Stage], seeds: Sequence[int], device: str
-) -> Callable[[], None]:
+    stages = [stage_of(step, method) for method in methods]
     splits = Split(split().samples, device), Split(split().samples, device)
-    return partial(_Loop(methods, stages, *splits, MSM(), seeds).epoch, 1)
+    loop, epochs = _Loop(methods, stages, *splits, MSM(), seeds), count(1)
+    return lambda: loop.epoch(next(epochs))
 
 
-def made(step: str, depth: int, seed: int = 0) -> Method:
-    """The method that a step is of."""
+def made(step: str, depth: int | None = None, seed: int = 0) -> Method:
+    """The method that a step is of, as deep as it is by itself or as told."""
     torch.manual_seed(seed)
-    return (LateFusion if step == "late-fusion" else HRLF)(spec(), depth=depth)
+    name = "hrlf" if step in ("teacher", "student") else step
+    method: Method = discover().find("method", name)(spec(), **settings(depth))
+    return method
 
 
-def plain(step: str, depth: int, seed: int = 0) -> Callable[..., None]:
+def stage_of(step: str, method: Method) -> Stage:
+    """The stage of that name, or the last one."""
+    stages = method.stages()
+    return next((stage for stage in stages if stage.name == step), stages[-1])
+
+
+def settings(depth: int | None) -> dict[str, Any]:
+    """What a method is made with."""
+    return {} if depth is None else {"depth": depth}
+
+
+def plain(step: str, depth: int | None = None, seed: int = 0) -> Callable[..., None]:
     """The same with the reference, or fewer steps; batches are drawn as the training loop draws them."""
-    from tests.reference import hrlf, late_fusion
-    from tests.reference.adam import Adam
-
+    stage = stage_of(step, made(step, depth))
+    data = "paired" if stage.given else stage.data  # a frozen teacher reads the complete samples
     torch.manual_seed(seed)
-    adam = partial(Adam, learning_rate=SCHEDULE.learning_rate, clip=SCHEDULE.clip)
-    if step == "late-fusion":
-        fusion = late_fusion.LateFusion(spec(), depth=depth)
-        update = partial(late_fusion.train_step, fusion, adam(fusion))
-    else:
-        model = hrlf.HRLF(spec(), depth=depth)
-        if step == "teacher":
-            update = partial(hrlf.teacher_step, model, adam(model.teacher))
-        else:
-            model.start_student()
-            discriminate, learn = adam(model.discriminators), adam(model.student, model.statistics)
-            update = partial(hrlf.student_step, model, discriminate, learn, rng=torch.Generator())
+    trainer, epochs = PLAIN[step](spec(), **settings(depth)), count(1)
 
     def epoch(steps: int = STEPS) -> None:
-        for batch in islice(batches(DATA[step]), steps):
-            update(batch=batch)
-
-    return epoch
-
-
-DATA = {"teacher": "complete", "student": "paired", "late-fusion": "incomplete"}
-
-
-def plain_of(name: str) -> Callable[..., None]:
-    """What `ours_of` does, the plain way."""
-    torch.manual_seed(0)
-    trainer = PLAIN[name](spec())
-    data = discover().find("method", name)(spec()).stages()[-1].data
-
-    def epoch(steps: int = STEPS) -> None:
+        number = next(epochs)
         for batch in islice(batches(data), steps):
-            trainer.step(batch)
+            trainer.step(replace(batch, epoch=number))
 
     return epoch
 
 
 def batches(data: str) -> Iterator[Batch]:
-    """Complete samples, incomplete ones, or the latter with their complete form, as a stage has them."""
+    """Complete samples, incomplete ones, or both, drawn as the training loop draws them."""
     rng = np.random.default_rng(0)
     for rows in rng.permutation(len(split())).reshape(STEPS, -1):
         masks = None

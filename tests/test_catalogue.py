@@ -69,6 +69,34 @@ def test_a_cache_that_cannot_be_written_only_costs_time(counted, monkeypatch, tm
     assert catalogue().of("method")
 
 
+def test_a_method_whose_settings_are_wrong_is_listed_with_what_is_wrong(tmp_path):
+    text = """
+import mmbench
+
+class Bare(mmbench.Method):
+    name = "bare"
+
+    def __init__(self, spec, *, depth):
+        super().__init__(spec)
+
+@mmbench.hookimpl
+def mmbench_register_methods():
+    return Bare
+"""
+    (tmp_path / "bare.py").write_text(text)
+    entries = module.describe(module.discover([tmp_path / "bare.py"]))["entries"]
+    (facts,) = [entry["facts"] for entry in entries if entry["name"] == "bare"]
+    assert "hyper-parameter 'depth' has no default" in facts["settings"]
+
+
+def test_a_method_without_a_summary_is_listed(tmp_path):
+    text = "import mmbench\nclass Bare(mmbench.Method):\n    name = 'bare'\n"
+    hook = "@mmbench.hookimpl\ndef mmbench_register_methods():\n    return Bare\n"
+    (tmp_path / "bare.py").write_text(text + hook)
+    entries = module.describe(module.discover([tmp_path / "bare.py"]))["entries"]
+    assert [entry["summary"] for entry in entries if entry["name"] == "bare"] == [""]
+
+
 def test_a_broken_plugin_is_named_where_it_was_asked_for():
     content = {
         "entries": [],

@@ -47,6 +47,67 @@ def test_list_plugins_names_distributions(mmbench):
     assert status == 0 and re.search(r"hrlf +mmbench \d.* method hrlf", out)
 
 
+def paragraphs(text):
+    """By its first line, each paragraph with its words one space apart."""
+    return {p.split("\n")[0]: " ".join(p.split()) for p in text.split("\n\n")}
+
+
+def test_list_long_tells_all_of_a_method_in_80_columns(mmbench, monkeypatch):
+    from mmbench_methods.hrlf import HRLF
+
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = mmbench("list", "methods", "--long")
+    assert status == 0 and max(map(len, out.splitlines())) <= 80
+    told = paragraphs(out)
+    assert {
+        "hrlf",
+        "mctn",
+        "transm",
+        "smil",
+        "gcnet",
+        "corrkd",
+        "self-mm",
+        "cubemlp",
+        "dmd",
+    } <= set(told)
+    for fact in (HRLF.summary, HRLF.paper, *HRLF.privileges, "depth=4, head='linear'"):
+        assert " ".join(fact.split()) in told["hrlf"], fact
+    for number, deviation in enumerate(HRLF.deviations, 1):
+        assert f" {number}. {deviation} " in told["hrlf"], deviation
+    assert " from plugin hrlf of mmbench" in told["hrlf"]
+    ablation = told["hrlf-no-hal"]
+    assert "ablation of hrlf" in ablation and "hal=False" in ablation
+    assert "deviations those of hrlf" in ablation
+
+
+def test_list_long_tells_of_other_kinds_what_there_is(mmbench):
+    told = paragraphs(mmbench("list", "metrics", "--long")[1])
+    assert "better lower" in told["mae@1"] and "unit" not in told["mae@1"]
+    assert "unit %" in told["f1@1"] and "better higher" in told["f1@1"]
+    told = paragraphs(mmbench("list", "datasets", "--long")[1])
+    assert "synthetic twin iemocap-twin" in told["iemocap@1"]
+    whole = mmbench("list", "--long")[1]
+    assert all(name in whole for name in ("hrlf\n", "mae@1\n", "inter@1\n", "local\n"))
+
+
+def test_all_is_without_ablations_and_twins(mmbench):
+    words = ("run", "--dataset", "tiny", "--quick", "--dry-run", "--method")
+    _, out, _ = mmbench(*words, "all")
+    planned = set(re.findall(r"^ (\S+) \(quick\)", out, re.M))
+    assert {"hrlf", "late-fusion", "self-mm", "oracle"} <= planned
+    assert not any(name.startswith("hrlf-no") for name in planned)
+    _, out, _ = mmbench(
+        *words, "hrlf-no-frf,hrlf-no-hmi,hrlf-no-hal", "--set", "hrlf-no-hal.head=mlp"
+    )
+    assert "3 of 3 jobs to do" in out and "hrlf-no-hal[head=mlp] (quick)" in out
+
+
+def test_leaderboard_shows_what_the_paper_reports(mmbench):
+    status, out, _ = mmbench("leaderboard", "mosei", "--store", "paper")
+    assert status == 0 and out.startswith("# mosei, as the paper reports it\n\n")
+    assert "| HRLF     | hrlf    | sentiment | 82.05 |" in out
+
+
 def test_listing_does_not_import_torch(tmp_path):
     code = "import sys, mmbench.cli as c\ntry: c.main(['list'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     for _ in range(2):  # the first one may have to make the catalogue
@@ -105,6 +166,12 @@ RUN = ("run", "--method", "constant", "--dataset", "mosi", "--quick")
         (("run", "--method", "", "--dataset", "mosi"), "--method is empty"),
         (("fly",), "No such command 'fly'"),
         (("list", "method"), "is not one of"),
+        (("list", "plugins", "--long"), "there is no more to tell; --long goes with methods"),
+        (("leaderboard", "iemocap-twin", "--store", "paper"), "did you mean 'iemocap'?"),
+        (
+            ("leaderboard", "mosi", "--store", "paper", "--format", "csv"),
+            "the paper's tables come as md",
+        ),
         (("leaderboard", "mosi"), "unknown data set 'mosi'"),
         (("leaderboard", "mosi", "--format", "mad"), "unknown reporter 'mad'"),
         (("data", "check", "mossi"), "did you mean 'mosi'"),

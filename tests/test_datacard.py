@@ -575,8 +575,8 @@ def test_the_json_is_sorted_and_stable(mmbench, import_mosi):
 
 @pytest.mark.parametrize("form", ["text", "md", "json"])
 def test_a_twin_says_that_it_is_synthetic(mmbench, monkeypatch, form):
-    counts = {split: (3, 3, 3) for split in SPLITS}
-    monkeypatch.setattr(mosi.MOSITwin, "recipe", replace(mosi.MOSITwin.recipe, counts=counts))
+    few = replace(mosi.MOSITwin.recipe, counts=dict.fromkeys(SPLITS, (3, 3, 3)), scores=(-1, 0, 1))
+    monkeypatch.setattr(mosi.MOSITwin, "recipe", few)
     _, out, err = mmbench("data", "check", "mosi", "--format", form)
     told = err if form != "text" else out
     assert "synthetic: mosi has not been imported" in " ".join(told.split())

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import mmbench
+from mmbench import reported
+
+PACKAGE = Path(mmbench.__file__).parent
 ROOT = Path(__file__).parent.parent
 BASES = {"twins"}
 
@@ -41,6 +45,20 @@ def test_installed_entry_points_are_the_declared_ones():
 
 def test_plugins_is_a_source_root_and_no_package():
     assert not (ROOT / "plugins" / "__init__.py").exists()
+
+
+def test_what_the_paper_reports_is_shipped_where_it_is_looked_for():
+    if sys.version_info < (3, 11):
+        pytest.skip("tomllib came with Python 3.11")
+    import tomllib
+
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    wheel = hatch["targets"]["wheel"]
+    (table,) = [path for path in wheel["only-include"] if path.startswith("leaderboards")]
+    assert (ROOT / table).is_file()
+    moved = wheel["sources"][Path(table).parent.as_posix()]
+    assert f"{moved}/{Path(table).name}" == reported.SHIPPED.relative_to(PACKAGE.parent).as_posix()
+    assert reported.tables().shape == (464, 11)
 
 
 def test_versions_agree():

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,56 +35,90 @@ def copy_into(ours: Method, values: Mapping[str, Tensor]) -> None:
 
     The one place that knows how the repository lays its parameters out.
     """
-    state = ours.state_dict()
-    heads = ours.spec.schedule.heads
-    # of a head's columns side by side to a column's heads side by side
-    order = torch.arange(WIDTH).view(heads, -1).t().flatten()
+    state, modalities = ours.state_dict(), list(ours.spec.modalities)
     for name, value in values.items():
-        if found := re.fullmatch(r"(.*?)encoders\.(\d+)\.(.*)", name):
-            m = int(found[2])
-            own = f"{found[1]}front.{found[3]}"
-            if own.endswith("convolution.weight"):  # (d, D, 3) to (3, d, D)
-                own = own.replace("convolution.weight", f"embedding.taps.{m}")
-                state[own][0].copy_(value.permute(2, 0, 1))
-                continue
-            if "attention.in_proj" in own:
-                value = value.unflatten(0, (3, WIDTH))[:, order].flatten(0, 1)
-            if own.endswith("out_proj.weight"):
-                value = value[:, order]
-            for theirs, mine in LAYOUT.items():
-                own = re.sub(theirs, mine, own)
-            state[own][m].copy_(value)
-        elif found := re.fullmatch(r"(.*\.)(sentiment|specific)\.(\d+)\.([02])\.(.*)", name):
-            layer = "widen" if found[4] == "0" else "narrow"
-            own = f"{found[1]}factorise.{found[2]}.{layer}.{found[5]}"
-            state[own][int(found[3])].copy_(value)
-        else:
-            name = name.replace("decoder.", "factorise.decoder.")
-            for theirs, mine in SPECTRAL.items():
-                name = re.sub(theirs, mine, name)
-            name = re.sub(r"(teacher|student)\.head\.", r"\1.head.0.", name)
-            state[name].copy_(value)
+        for theirs, mine in NAMES.get(ours.name, ENCODERS).items():
+            name = re.sub(theirs, mine, name)
+        name, _, group = name.partition("#")
+        for number, modality in enumerate(modalities):
+            name = name.replace(f"<{number}>", modality)
+        if name.endswith(("in_proj_weight", "in_proj_bias")):
+            value = value.unflatten(0, (3, -1))
+            value = value[:, columns(ours, value.shape[1])].flatten(0, 1)
+        elif name.endswith("out_proj.weight"):
+            value = value[:, columns(ours, len(value))]
+        for theirs, mine in LAYOUT.items():
+            name = re.sub(theirs, mine, name)
+        own = state[name][int(group)] if group else state[name]
+        if value.dim() == 3:  # a convolution's (d, D, 3) to (3, d, D), or to (d, 3 D)
+            value = value.permute(2, 0, 1) if own.dim() == 3 else value.mT.flatten(1)
+        own.copy_(value)
 
 
-SPECTRAL = {
-    r"(discriminators\..*\.)bias$": r"\1layer.bias",
-    r"parametrizations\.weight\.original$": "layer.weight",
-    r"parametrizations\.weight\.0\._u$": "left",
-    r"parametrizations\.weight\.0\._v$": "right",
+def columns(ours: Method, width: int) -> Tensor:
+    """From a head's columns side by side to a column's heads side by side."""
+    return torch.arange(width).view(ours.spec.schedule.heads, -1).t().flatten()
+
+
+ENCODERS = {
+    r"encoders\.(\d+)\.convolution\.weight": r"front.embedding.taps.\1#0",
+    r"encoders\.(\d+)\.convolution\.bias": r"front.embedding.bias#\1",
+    r"encoders\.(\d+)\.(.*)": r"front.encoder.\2#\1",
 }
+NAMES = {
+    "corrkd": {**ENCODERS, r"(teacher|student)\.(head|response_head)\.": r"\1.\2.0."},
+    "hrlf": {
+        **ENCODERS,
+        r"(sentiment|specific)\.(\d+)\.0\.(.*)": r"factorise.\1.widen.\3#\2",
+        r"(sentiment|specific)\.(\d+)\.2\.(.*)": r"factorise.\1.narrow.\3#\2",
+        r"decoder\.": "factorise.decoder.",
+        r"(discriminators\..*\.)bias$": r"\1layer.bias",
+        r"parametrizations\.weight\.original$": "layer.weight",
+        r"parametrizations\.weight\.0\._u$": "left",
+        r"parametrizations\.weight\.0\._v$": "right",
+        r"(teacher|student)\.head\.": r"\1.head.0.",
+    },
+    "transm": {
+        r"recurrent\.(\d+)\.(.*)_reverse": r"network.recurrent.<\1>.backwards.0.\2",
+        r"^recurrent\.(\d+)\.": r"network.recurrent.<\1>.forwards.0.",
+        r"^dense\.(\d+)": r"network.dense.<\1>",
+        r"cells\.0\.speak_there": "speak_there.<1>",
+        r"cells\.1\.speak_there": "speak_there.<2>",
+        r"cells\.(\d+)\.(speak_back.*)": r"\2#\1",
+        r"cells\.(\d+)\.(.*)": r"network.\2#\1",
+        r"(mean|spread)_(\d+)": r"scales.<\2>.\1",
+    },
+    "dmd": {
+        r"^convolution\.(\d+)": r"decoupling.convolution.<\1>",
+        r"^exclusive\.(\d+)\.(.*)": r"decoupling.exclusive.\2#\1",
+        r"^shared\.": "decoupling.shared.",
+        r"^(crossmodal|memory|homogeneous|exclusive_gate)\.(\d+)\.(.*)": r"fusion.\1.\3#\2",
+        r"^shared_gate": "fusion.shared_gate",
+        r"^head\.(.*)": r"fusion.head.\1#0",
+        r"^shared_head\.(.*)": r"shared_head.\1#0",
+        r"^(decoder|align|homogeneous_head|heterogeneous_head)\.(\d+)\.(.*)": r"\1.\3#\2",
+    },
+}
+"""By method: names in the reference, and ours; `#2` is the third of a group, `<2>` the third modality."""
 LAYOUT = {
-    r"convolution\.bias$": "embedding.bias",
-    r"attention\.in_proj_": "query_key_value.",
-    r"attention\.out_proj\.": "project.",
-    r"feed\.0\.": "feed.widen.",
-    r"feed\.2\.": "feed.narrow.",
+    r"\.in_proj_": ".query_key_value.",
+    r"\.out_proj\.": ".project.",
+    r"feed\.0\.": "feed.layers.widen.",
+    r"feed\.2\.": "feed.layers.narrow.",
+    r"(attention|itself|memory|feed)_norm": r"\1.norm",
     r"norm\.weight$": "norm.gain",
     r"norm\.bias$": "norm.shift",
 }
-"""Names in the reference's encoder, and in the front end."""
+"""Names in the reference's Transformers, and in ours."""
 
 
-def laid_out(ours: Method, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+Copy = Callable[[Method, Mapping[str, Tensor]], None]
+"""`copy_into`, or what does so for a method with other modules."""
+
+
+def laid_out(
+    ours: Method, values: Mapping[str, Tensor], copy_into: Copy = copy_into
+) -> dict[str, Tensor]:
     """The reference's tensors as the repository's parameters by name, zero where there is none."""
     blank = copy.deepcopy(ours)
     with torch.no_grad():
@@ -99,6 +133,10 @@ def laid_out(ours: Method, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
+    return padded_samples()
+
+
+def padded_samples() -> Split:
     """A few samples with the twin's padding in front, and two that are padded behind."""
     samples = IEMOCAPTwin().split("valid").take(24)
     for m, valid in samples.valid.items():
@@ -133,7 +171,7 @@ def unsettle(model: nn.Module) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
 
 
-def fill(ours: Method, theirs: nn.Module) -> None:
+def fill(ours: Method, theirs: nn.Module, copy_into: Copy = copy_into) -> None:
     """Gives ours all the parameters of theirs."""
     with torch.no_grad():
         for parameter in ours.parameters():
@@ -209,16 +247,26 @@ def assert_step(
     terms: Mapping[str, Tensor],
     theirs: nn.Module,
     their_terms: Mapping[str, Tensor],
+    copy_into: Copy = copy_into,
+    unmoved: Sequence[str] = (),
 ) -> None:
-    """Every loss term, and the gradient of every parameter that the step updates."""
+    """Every loss term, and the gradient of every parameter that the step updates.
+
+    On those `unmoved` no loss depends: their gradient is rounding, on either side.
+    """
     assert_terms(terms, their_terms)
     parameters = [p for module in step.updates for p in module.parameters()]
     found = dict(zip(parameters, gradients(terms, parameters), strict=True))
     names, leaves = zip(*theirs.named_parameters(), strict=True)
-    expected = laid_out(ours, dict(zip(names, gradients(their_terms, leaves), strict=True)))
+    given = dict(zip(names, gradients(their_terms, leaves), strict=True))
+    expected = laid_out(ours, given, copy_into)
     compared = 0
+    largest = max(gradient.abs().max() for gradient in found.values())
     for name, parameter in ours.named_parameters():
-        if parameter in found:
+        if name in unmoved:
+            assert max(g.abs().max() for g in (found[parameter], expected[name])) < 1e-7 * largest
+            compared += 1
+        elif parameter in found:
             assert_close(found[parameter], expected[name], f"gradient of {name}")
             assert expected[name].any(), f"{name} does not learn"
             compared += 1
@@ -240,34 +288,41 @@ class Trajectory:
     the gradient of a key's bias, goes where the rounding error points.
     """
 
-    def __init__(self, ours: Method, theirs: nn.Module) -> None:
-        self.ours, self.theirs = ours, theirs
+    def __init__(self, ours: Method, theirs: nn.Module, copy_into: Copy = copy_into) -> None:
+        self.ours, self.theirs, self.copy_into = ours, theirs, copy_into
         self.doubt = {name: torch.zeros_like(p) for name, p in theirs.named_parameters()}
 
     def adam(self, *modules: nn.Module) -> Adam:
-        """The reference's on modules of its own, with an eye on each step's gradients."""
-        adam = Adam(*modules, learning_rate=STILL.learning_rate, clip=STILL.clip)
+        """The reference's on modules of its own."""
+        return self.watch(Adam(*modules, learning_rate=STILL.learning_rate, clip=STILL.clip))
+
+    def watch(self, adam: Adam) -> Adam:
+        """Keeps an eye on each step's gradients."""
         names = {p: name for name, p in self.theirs.named_parameters()}
+
+        decay = adam.optimiser.param_groups[0]["weight_decay"]
 
         def look(*_: object) -> None:
             for parameter in adam.parameters:
                 assert parameter.grad is not None
-                size = parameter.grad.abs()
+                size = (parameter.grad + decay * parameter).abs()
                 share = (CLOSE * size.max() / size.clamp_min(1e-30)).clamp(max=2)
                 self.doubt[names[parameter]] += STILL.learning_rate * share
 
         adam.optimiser.register_step_pre_hook(look)
         return adam
 
-    def check(self, *moved: nn.Module) -> None:
-        """That modules of ours are what the reference's are."""
-        expected = laid_out(self.ours, dict(self.theirs.named_parameters()))
-        doubt = laid_out(self.ours, self.doubt)
+    def check(self, *moved: nn.Module, unmoved: Sequence[str] = ()) -> None:
+        """That modules of ours are what the reference's are, but for what is `unmoved` by any loss."""
+        theirs = dict(self.theirs.named_parameters())
+        expected, doubt = (
+            laid_out(self.ours, values, self.copy_into) for values in (theirs, self.doubt)
+        )
         parameters = {p for module in moved for p in module.parameters()}
         assert parameters <= set(self.ours.parameters())
         certain = []
         for name, parameter in self.ours.named_parameters():
-            if parameter in parameters:
+            if parameter in parameters and name not in unmoved:
                 off = (parameter - expected[name]).abs()
                 assert (off <= CLOSE + doubt[name]).all(), f"{name}: off by up to {off.max():g}"
                 certain.append((doubt[name] < 0.05 * STILL.learning_rate).flatten())
@@ -329,7 +384,7 @@ def test_two_steps_of_the_teacher_are_the_references(split):
     for pair in batches(split):
         batch = pair.complete
         terms = step.loss(ours.teacher(batch), batch, random())
-        update.take(terms, last=True, clip=STILL.clip)
+        update.take(sum(terms.values(), torch.zeros(())), last=True, clip=STILL.clip)
         assert_terms(terms, hrlf.teacher_step(theirs, adam, batch))
     trajectory.check(ours.teacher)
 
@@ -346,7 +401,9 @@ def test_two_steps_of_the_student_are_the_references(split):
         terms: dict[str, Tensor] = {}
         for update in updates:
             found = update.step.loss(mine, batch, random())
-            update.take(found, last=update is updates[-1], clip=STILL.clip)
+            update.take(
+                sum(found.values(), torch.zeros(())), last=update is updates[-1], clip=STILL.clip
+            )
             terms |= found
         assert_terms(terms, hrlf.student_step(theirs, discriminate, learn, batch, generator()))
     trajectory.check(ours.student, ours.statistics, ours.discriminators)
@@ -373,7 +430,7 @@ def test_two_steps_of_late_fusion_are_the_references(split):
     adam = trajectory.adam(theirs)
     for batch in batches(split):
         terms = step.loss(ours(batch), batch, random())
-        update.take(terms, last=True, clip=STILL.clip)
+        update.take(sum(terms.values(), torch.zeros(())), last=True, clip=STILL.clip)
         assert_terms(terms, late_fusion.train_step(theirs, adam, batch))
     trajectory.check(ours)
 

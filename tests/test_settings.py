@@ -1,6 +1,6 @@
 """mmbench/settings.py."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -36,6 +36,42 @@ def test_a_hyperparameter_needs_a_default():
 
     with pytest.raises(PluginError, match="'depth' has no default"):
         hyperparameters(Bare)
+
+
+class Extended(Model):
+    name = "extended"
+
+    def __init__(self, spec: object, *, frf: bool = False, more: int = 1, **others: Any) -> None:
+        super().__init__(spec, frf=frf, **others)
+
+
+class Inherits(Extended):
+    name = "inherits"
+
+
+@pytest.mark.parametrize("cls", [Extended, Inherits])
+def test_a_constructor_that_passes_others_on_takes_theirs_with_its_own_defaults(cls):
+    found = {name: parameter.default for name, parameter in hyperparameters(cls).items()}
+    own = {"depth": 4, "rate": 0.1, "heads": None, "head": "linear", "frf": False, "more": 1}
+    assert found == own
+    methods = {"extended": cls}
+    assert parse(["extended.depth=2"], methods) == {"extended": {"depth": 2}}
+    assert parse(["extended.frf=false"], methods) == {"extended": {}}
+    assert parse(["extended.frf=true"], methods) == {"extended": {"frf": True}}
+    for setting, message in (
+        ("depth=x", "expected int"),
+        ("more=x", "expected int"),
+        ("no=1", "unknown"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse([f"extended.{setting}"], methods)
+
+
+def test_a_constructor_that_passes_nothing_on_hides_what_it_extends():
+    class Closed(Model):
+        def __init__(self, spec: object, *, more: int = 1) -> None: ...
+
+    assert list(hyperparameters(Closed)) == ["more"]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import mmbench
 from mmbench.batching import Split
 from mmbench.data import DataSpec, Schedule
 from mmbench.methods import Plateau
+from mmbench.seeds import Alone
 from mmbench.tasks import Regression
-from mmbench.training import Diverged, predict, train
+from mmbench.training import Diverged, _Update, predict, train
 from mmbench_missing.msm import MSM
 
 TASK = Regression(-3, 3)
@@ -304,6 +305,32 @@ def test_plateau_lowers_the_rate(make_data):
     for epoch in (1, 2, 3):
         loop.epoch(epoch)
     assert loop.updates[0].optimiser.param_groups[0]["lr"] == pytest.approx(0.2)
+
+
+def test_weight_decay_is_that_of_torchs_adam(make_data):
+    def moved(decay: float) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(0)
+        data = make_data(TASK)
+        method = Linear(DataSpec(data.name, data.modalities(), TASK, Schedule(learning_rate=0.1)))
+        step = mmbench.Step(method.loss, [method], weight_decay=decay)
+        parameters = list(method.parameters())
+        plain = [p.detach().clone().requires_grad_() for p in parameters]
+        optimiser = torch.optim.Adam(plain, lr=0.1, weight_decay=decay)
+        for p in plain:
+            p.grad = torch.full_like(p, 1e-3)
+        optimiser.step()
+        terms = {"constant": torch.stack([p.sum() for p in parameters]).sum() * 1e-3}
+        _Update(step, Alone([method], [])).take(
+            sum(terms.values(), torch.zeros(())), last=True, clip=1.0
+        )
+        ours, theirs = (
+            torch.cat([p.detach().flatten() for p in own]) for own in (parameters, plain)
+        )
+        return ours, theirs
+
+    ours, theirs = moved(0.3)
+    torch.testing.assert_close(ours, theirs)
+    assert not torch.allclose(ours, moved(0.0)[0])
 
 
 def test_a_loss_that_is_not_finite_is_named(make_data):

@@ -90,6 +90,20 @@ def test_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):
     assert digest("def f():\n    return 1\n") != plain  # it is of the training code, too
 
 
+def test_code_hash_sees_the_method_that_is_extended(tmp_path, monkeypatch):
+    class Extended(Constant):
+        """In a file of its own."""
+
+    own, base = tmp_path / "own.py", tmp_path / "base.py"
+    own.write_text("x = 1\n")
+    monkeypatch.setattr(work.inspect, "getfile", lambda c: str(base if c is Constant else own))
+    digests = []
+    for text in ("y = 1\n", "y = 2\n"):
+        base.write_text(text)
+        digests.append([work.code_sha256(cls) for cls in (Constant, Extended)])
+    assert len({digest for pair in digests for digest in pair}) == 4
+
+
 def test_a_twin_stands_in_with_a_notice_until_real_data_is_there(monkeypatch):
     registry = discover()
     twin, notice = resolve(registry, "mosi")

@@ -8,6 +8,7 @@ import traceback
 import click
 
 from mmbench import __version__
+from mmbench.cli.compare import compare
 from mmbench.cli.data import data
 from mmbench.cli.leaderboard import leaderboard
 from mmbench.cli.listing import listing
@@ -25,13 +26,13 @@ def cli() -> None:
 
         mmbench run --method hrlf --dataset iemocap
 
-    Exit status: 0 done; 1 some jobs failed, and their rows say why, or a data set has something serious;
-    2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
+    Exit status: 0 done; 1 some jobs failed, and their rows say why, a data set has something serious, or
+    compare was to fail on a regression; 2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
     the traceback.
     """
 
 
-for command in (run, listing, data, protocol, leaderboard):
+for command in (run, listing, data, protocol, leaderboard, compare):
     cli.add_command(command)
 
 

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tabulate import tabulate
-
 from mmbench.cli.options import console, show
 from mmbench.data import SPLITS
 from mmbench.datacard import DataCard
+from mmbench.markdown import escape, table
 
 MEANS = {"regression": ("mean",), "multi-binary": ("share of yes",)}
 """What the mean target is, by kind of task; that of class numbers is nothing."""
@@ -28,24 +27,24 @@ class Table:
 
 def show_card(card: DataCard) -> None:
     """Tables on screen, after the problems in colour."""
-    from rich.markup import escape
+    from rich.markup import escape as literal
 
     kind = "synthetic twin" if card.synthetic else "real data"
-    console().print(f"[bold]{escape(card.name)}[/] ({kind}): {_verdict(card)}")
+    console().print(f"[bold]{literal(card.name)}[/] ({kind}): {_verdict(card)}")
     for finding in card.findings:
         style = STYLES[finding.level]
-        text = escape(f"{finding.where}: {finding.text}")
+        text = literal(f"{finding.where}: {finding.text}")
         console().print(f"[{style}]{finding.level}:[/] {text}")
     console().print()
-    for table in _tables(card):
-        show(table.title, table.columns, table.rows)
+    for part in _tables(card):
+        show(part.title, part.columns, part.rows)
     for line in _lines(card):
-        console().print(escape(line))
+        console().print(literal(line))
 
 
 def markdown(card: DataCard) -> str:
     """A README of the data: headings, tables, lists."""
-    blocks = [f"# {_escape(card.name)}"]
+    blocks = [f"# {escape(card.name)}"]
     if card.synthetic:
         blocks.append(
             "> **Synthetic data.** A made-up twin: what is found here says nothing about real data."
@@ -54,16 +53,14 @@ def markdown(card: DataCard) -> str:
     if card.findings:
         blocks.append(
             "\n".join(
-                f"- **{f.level}**, {_escape(f.where)}: {_escape(f.text)}" for f in card.findings
+                f"- **{f.level}**, {escape(f.where)}: {escape(f.text)}" for f in card.findings
             )
         )
-    for table in _tables(card):
-        rows = [[_escape(cell) for cell in row] for row in table.rows]
-        names = [_escape(name) for name in table.columns]
-        align = ["left", *["right"] * (len(names) - 1)]
-        body = tabulate(rows, names, "github", disable_numparse=True, colalign=align)
-        blocks += [f"## {table.title}", body]
-    blocks.append("\n".join(f"- {_escape(line)}" for line in _lines(card)))
+    for part in _tables(card):
+        rows = [[escape(cell) for cell in row] for row in part.rows]
+        names = [escape(name) for name in part.columns]
+        blocks += [f"## {part.title}", table(names, rows, left=names[:1])]
+    blocks.append("\n".join(f"- {escape(line)}" for line in _lines(card)))
     return "\n\n".join(blocks)
 
 
@@ -166,11 +163,3 @@ def _lines(card: DataCard) -> Iterator[str]:
     yield f"SHA-256 of the content: {card.sha256}"
     for key, value in card.source.items():
         yield f"{key}: {value}"
-
-
-def _escape(text: str) -> str:
-    """On one line, and neither the end of a cell, nor emphasis, nor an HTML tag."""
-    line = " ".join(text.split()).replace("<", "&lt;")
-    for sign in "|*_`[":
-        line = line.replace(sign, "\\" + sign)
-    return line

@@ -14,7 +14,8 @@ from mmbench.cli.options import STORE, warn_damaged
 @STORE
 @click.option("--format", "suffix", default="md", show_default=True, help="A reporter: md or csv.")
 def leaderboard(dataset: str, store: str, suffix: str) -> None:
-    """Print the leaderboard of DATASET from a store of results."""
+    """Print the leaderboard of DATASET from a store of results; --store paper: what the paper reports."""
+    from mmbench import reported
     from mmbench.catalogue import catalogue
     from mmbench.errors import UsageError
     from mmbench.leaderboard import Leaderboard
@@ -22,6 +23,11 @@ def leaderboard(dataset: str, store: str, suffix: str) -> None:
     from mmbench.store import Store
 
     catalogue().check("reporter", suffix)
+    if store == reported.PAPER:
+        if suffix != "md":
+            raise UsageError(f"--store {store} --format {suffix}: the paper's tables come as md")
+        click.echo(reported.render(dataset), nl=False)
+        return
     results = Store(Path(store))
     warn_damaged(results)
     there = results.datasets()

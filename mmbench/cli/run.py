@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--method", "methods", required=True, help="Names, separated by commas, or 'all'.")
+@click.option(
+    "--method",
+    "methods",
+    required=True,
+    help="Names, separated by commas, or 'all', which is without ablations.",
+)
 @click.option("--dataset", "datasets", required=True, help="Names, separated by commas, or 'all'.")
 @click.option(
     "--protocol", "protocols", default="inter,intra", show_default=True, help="Names, or 'all'."
@@ -148,15 +153,22 @@ def run(
 
 
 def _chosen(registry: Registry, kind: str, text: str) -> list[str]:
-    """The names asked for, each of which exists; "all" is every one that mmbench can make or has."""
+    """The names asked for, each of which exists; "all" is every one that mmbench can make or has.
+
+    "all" is without twins, for each stands in for its real data set, and without ablations, which are
+    compared with their own method and not with others.
+    """
     if text != "all":
         for name in names(text):
             registry.find(kind, name)
         return names(text)
     known = registry.classes[kind]
-    # a twin stands in for its real data set, and need not be asked for twice
     twins = {getattr(found.cls, "stand_in", None) for found in known.values()}
-    return sorted(name for name in known if name not in twins)
+    return sorted(
+        name
+        for name, found in known.items()
+        if name not in twins and not getattr(found.cls, "ablates", "")
+    )
 
 
 def check_folder(folder: Path, what: str, option: str) -> None:

@@ -1,10 +1,10 @@
 """The pieces that methods share, so that two methods differ in what their papers differ in.
 
-attention.py    attention of several networks at once, on padded sequences; decoders
+attention.py    Transformers over packed tokens: encoders, crossmodal ones, decoders
 basic.py        dropout, linear layers, positions
 encoder.py      the front end: all modalities' sequences to one vector each
-packing.py      how their sequences are laid out without padding
-grouped.py      products and attention over them
+packing.py      how sequences are laid out without padding
+grouped.py      products and attention over them, of several networks at once
 information.py  a bound of mutual information
 kernels.py      attention's inner loops on a CPU
 products.py     products of matrices on a CPU
@@ -13,10 +13,7 @@ recurrent.py    LSTM and GRU that padding does not reach; recurrent_kernels.py h
 
 from mmbench.nn.attention import Decoder as Decoder
 from mmbench.nn.attention import Encoder as Encoder
-from mmbench.nn.attention import Linears as Linears
-from mmbench.nn.attention import by_length as by_length
-from mmbench.nn.attention import pick as pick
-from mmbench.nn.attention import stack_padded as stack_padded
+from mmbench.nn.attention import Memory as Memory
 from mmbench.nn.basic import Dropout as Dropout
 from mmbench.nn.basic import attended as attended
 from mmbench.nn.basic import last_valid as last_valid
@@ -25,7 +22,12 @@ from mmbench.nn.basic import mlp as mlp
 from mmbench.nn.basic import positional_encoding as positional_encoding
 from mmbench.nn.encoder import FrontEnd as FrontEnd
 from mmbench.nn.grouped import GroupedFeedForward as GroupedFeedForward
+from mmbench.nn.grouped import GroupedLinear as GroupedLinear
 from mmbench.nn.information import mutual_information as mutual_information
+from mmbench.nn.packing import Sequences as Sequences
+from mmbench.nn.packing import between as between
+from mmbench.nn.packing import lay as lay
+from mmbench.nn.packing import stack_padded as stack_padded
 from mmbench.nn.products import affine as affine
 from mmbench.nn.recurrent import Recurrent as Recurrent
 from mmbench.nn.recurrent import Steps as Steps

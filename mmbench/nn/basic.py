@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from mmbench.randomness import current
 
 
-def linear(width_in: int, width_out: int, *, relu: bool = False) -> nn.Linear:
+def linear(width_in: int, width_out: int, *, relu: bool = False, bias: bool = True) -> nn.Linear:
     """A linear layer that starts so that what passes keeps its size, `relu` if a ReLU follows.
 
     He et al., Delving Deep into Rectifiers, 2015, eq. 10. By torch's own start each layer with ReLU
     leaves a sixth of the variance: after an encoder and an hourglass nothing of the input is left in the
     output, and any loss on an inner representation drowns the task's.
     """
-    layer = nn.Linear(width_in, width_out)
+    layer = nn.Linear(width_in, width_out, bias=bias)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if relu else "linear")
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -11,19 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
+from mmbench.nn import kernels
+from mmbench.nn.attention import Encoder
 from mmbench.nn.basic import positional_encoding
-from mmbench.nn.grouped import (
-    GroupedFeedForward,
-    GroupedLinear,
-    GroupedNorm,
-    attention,
-    normalise,
-    shifted,
-)
 from mmbench.nn.packing import Pack, pack
+from mmbench.nn.products import on_cpu
 from mmbench.randomness import current, keep
 
 
@@ -61,39 +57,41 @@ class Embedding(nn.Module):
             for own, tap in zip(torch.split(frames, sizes), taps, strict=True):  # of each run
                 parts.append(own @ tap.flatten(0, 1).t())  # (O[m], 3 d)
         taken = torch.cat(parts).view(-1, *self.taps[0].shape[1:3])  # (O, 3, d)
-        tokens = shifted(taken, laid.sources, laid.targets) + self.positions[laid.time]
-        return (tokens.view(len(self.bias), -1, tokens.shape[1]) + self.bias[:, None]).flatten(0, 1)
+        places = self.positions.index_select(0, laid.time)
+        return _Convolved.apply(taken, self.bias, places, laid.sources, laid.targets)  # type: ignore[no-untyped-call]
 
 
-class TransformerLayer(nn.Module):
-    """Pre-norm self-attention and a feed-forward network of width 4d, each with a residual."""
+class _Convolved(torch.autograd.Function):
+    """y[n] = sum over k = 0, 1, 2 of x[sources[k, n], k], plus its group's bias and its place; an index of O adds 0."""
 
-    def __init__(self, groups: int, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.p = heads, dropout
-        self.attention_norm = GroupedNorm(groups, width)
-        self.query_key_value = GroupedLinear([nn.Linear(width, 3 * width) for _ in range(groups)])
-        self.project = GroupedLinear([nn.Linear(width, width) for _ in range(groups)])
-        self.feed_norm = GroupedNorm(groups, width)
-        self.feed = GroupedFeedForward(groups, width, 4 * width, width)
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor, places: Tensor, sources: Tensor, targets: Tensor
+    ) -> Tensor:
+        """x (O, 3, d), what each observed frame gives the token after, at and before it; y (N, d)."""
+        ctx.groups = len(bias)
+        ctx.save_for_backward(targets)
+        if on_cpu(x):
+            y = places.clone()
+            kernels.add_neighbours(x.numpy(), sources.numpy(), bias.numpy(), y.numpy())
+            return y
+        x = torch.cat([x, x.new_zeros(1, *x.shape[1:])])  # (O + 1, 3, d)
+        y = sum((x[own, k] for k, own in enumerate(sources)), places)
+        return (y.view(len(bias), -1, y.shape[1]) + bias[:, None]).view(y.shape)
 
-    def forward(self, x: Tensor, laid: Pack, *, only_last: bool = False) -> Tensor:
-        """x (N, d) to (N, d), or to (S, d), each sequence's last token, which gives the same vectors."""
-        p = self.p if self.training else 0.0
-        width = x.shape[1]
-        normed = normalise(x)
-        if only_last:
-            x = x.index_select(0, laid.last)
-            query, key_value = slice(0, width), slice(width, None)
-            last = normed.index_select(0, laid.last)
-            asked = self.query_key_value(last, norm=self.attention_norm, columns=query)
-            told = self.query_key_value(normed, norm=self.attention_norm, columns=key_value)
-            mixed = attention(told, self.heads, laid.buckets, p, asked)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """A frame's three parts went to three tokens, whence their gradients come."""
+        (targets,) = ctx.saved_tensors
+        d_bias = dy.view(ctx.groups, -1, dy.shape[1]).sum(1)
+        if on_cpu(dy):
+            dx = dy.new_empty(targets.shape[1], 3, dy.shape[1])
+            kernels.add_neighbours_backward(dy.numpy(), targets.numpy(), dx.numpy())
         else:
-            every = self.query_key_value(normed, norm=self.attention_norm)
-            mixed = attention(every, self.heads, laid.buckets, p)
-        x = x + self.project(mixed)
-        return x + self.feed(normalise(x), norm=self.feed_norm)
+            padded = torch.cat([dy, dy.new_zeros(1, dy.shape[1])])  # (N + 1, d)
+            dx = padded[targets.t()]
+        return dx, d_bias, None, None, None
 
 
 class FrontEnd(nn.Module):
@@ -105,15 +103,15 @@ class FrontEnd(nn.Module):
 
     def __init__(self, spec: DataSpec, width: int, depth: int) -> None:
         super().__init__()
-        heads, groups = spec.schedule.heads, len(spec.modalities)
-        if width % heads:
-            raise ValueError(f"an embedding of {width} cannot be split among {heads} heads")
         self.embedding = Embedding(spec, width)
-        self.layers = nn.ModuleList(
-            TransformerLayer(groups, width, heads, spec.schedule.attention_dropout)
-            for _ in range(depth)
+        self.encoder = Encoder(
+            len(spec.modalities),
+            width,
+            depth=depth,
+            heads=spec.schedule.heads,
+            dropout=spec.schedule.attention_dropout,
+            start=nn.Linear,
         )
-        self.norm = GroupedNorm(groups, width)
 
     def forward(self, batch: Batch) -> Tensor:
         """(B, M, d), the modalities in the data set's order, each read at its last valid frame."""
@@ -138,15 +136,12 @@ class FrontEnd(nn.Module):
         """Of features, valid, observed (R, B, T[m], ...): (R, B, M, d), or by modality (R, B, T[m], d)."""
         features, valid, observed = inputs
         laid = pack(valid, observed)
-        x = self.embedding(features, laid)  # (N, d)
-        for layer in self.layers[:-1]:
-            x = layer(x, laid)
-        x = normalise(self.layers[-1](x, laid, only_last=only_last))
-        x = self.norm(x)
+        x = self.encoder(self.embedding(features, laid), laid, only_last=only_last)
         if only_last:
             return (x.view(-1, laid.runs, laid.samples, x.shape[1]).permute(1, 2, 0, 3),)
-        x = torch.cat([x, x.new_zeros(1, x.shape[1])])  # (N + 1, d)
-        return tuple(x[laid.grid(mask.shape[2], m)] for m, mask in enumerate(valid))
+        whole = laid.spread(x)
+        whole = whole.view(-1, laid.runs, *whole.shape[1:])  # (M, R, B, T, d)
+        return tuple(y[:, :, : mask.shape[2]] for y, mask in zip(whole, valid, strict=True))
 
 
 class _Together(torch.autograd.Function):

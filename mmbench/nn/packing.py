@@ -7,23 +7,27 @@ matrix for each modality, and those of a sequence stand in order of time.
 Letters: M modalities, T the longest of their lengths T[m]; R runs, seeds that are trained side by side
 and share nothing but the layout (1 as a rule), B samples of each; G = M R groups, those that have
 parameters of their own, a modality's runs together; N = G n places for tokens, n for each group, S = G B
-sequences; O observed frames. The largest group fills its places; what stands in places that are left over
-is never read.
+sequences; O observed frames; of a bucket s sequences, r queries and t keys each. The largest group fills
+its places; what stands in places that are left over is never read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmbench.nn.basic import attended
+from mmbench.nn.kernels import lay_out, neighbours
 
 BUCKETS = 3
 """Parts, by length, of a run's sequences, each of which attention pads to its longest."""
+FULL = 64
+"""Sequences that make a part of their own on a CPU, where one more costs little and padding much."""
 
 
 class Bucket(NamedTuple):
@@ -31,24 +35,82 @@ class Bucket(NamedTuple):
 
     sequences: Tensor
     """(s,) which, a run's together."""
+    asking: Tensor
+    """(s, r) the tokens that ask; their N, which is none, at padding."""
     tokens: Tensor
-    """(s, t) their tokens; N, which is none, at padding."""
-    runs: tuple[tuple[int, int], ...]
-    """For each run, how many sequences it has here, and the length of their longest."""
+    """(s, t) the tokens that are asked; their N at padding."""
+    runs: tuple[tuple[int, int, int], ...]
+    """For each run, how many sequences it has here, and the most that ask and are asked in one."""
+
+    def asked_once(self) -> Bucket:
+        """The same where each sequence has one query, its own number among those of all."""
+        runs = tuple((s, min(r, 1), t) for s, r, t in self.runs)
+        return self._replace(asking=self.sequences[:, None], runs=runs)
 
 
 @dataclass(frozen=True)
-class Pack:
-    """Where everything is."""
+class Sequences:
+    """Where each token is."""
 
     runs: int
     """R."""
-    samples: int
-    """B."""
-    groups: int
-    """G."""
-    time: Tensor
-    """(N,) the position of each token in its sequence as it was padded."""
+    shape: tuple[int, int, int]
+    """(G, B, T)."""
+    frame: Tensor
+    """(N,) which of the G B T frames stands at each place; 0 where a place is left over."""
+    flat: Tensor
+    """(tokens,) which of the G B T frames are tokens."""
+    place: Tensor
+    """(tokens,) where each of them stands."""
+    last: Tensor
+    """(S,) the last token of each sequence."""
+    length: Tensor
+    """(S,) how many it has."""
+
+    @property
+    def samples(self) -> int:
+        """B."""
+        return self.shape[1]
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.shape[0]
+
+    @cached_property
+    def time(self) -> Tensor:
+        """(N,) the position of each token in its sequence as it was padded."""
+        return self.frame % self.shape[2]
+
+    @cached_property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """For attention of each sequence to itself."""
+        return between(self, self)
+
+    def frames_of(self, group: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Which sample and frame stands at each of a group's places (n,), and whether any does."""
+        groups, samples, longest = self.shape
+        own = self.frame.view(groups, -1)[group]
+        sample = own.div(longest, rounding_mode="floor") % samples
+        count = self.length.view(groups, -1)[group].sum()
+        return sample, own % longest, torch.arange(len(own), device=own.device) < count
+
+    def take(self, padded: Tensor) -> Tensor:
+        """Of (G, B, T, d) the tokens (N, d)."""
+        return padded.flatten(0, 2).index_select(0, self.frame)
+
+    def spread(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, d) as (G, B, T, d), zero at padding."""
+        groups, samples, longest = self.shape
+        blank = tokens.new_zeros(groups * samples * longest, tokens.shape[1])
+        whole = blank.index_copy(0, self.flat, tokens.index_select(0, self.place))
+        return whole.view(*self.shape, -1)
+
+
+@dataclass(frozen=True)
+class Pack(Sequences):
+    """Where everything is, observed frames too."""
+
     frames: tuple[list[int], ...]
     """By modality, how many observed frames each run has."""
     observed: tuple[Tensor, ...]
@@ -57,11 +119,6 @@ class Pack:
     """(3, N) the observed frame, or O, before, at and after each token."""
     targets: Tensor
     """(3, O) the token, or N, after, at and before each observed frame: `sources` the other way round."""
-    last: Tensor
-    """(S,) the last token of each sequence."""
-    length: Tensor
-    """(S,) how many it has."""
-    buckets: tuple[Bucket, ...]
 
     def grid(self, length: int, modality: int) -> Tensor:
         """(R, B, length) the token of each frame of one modality; N at padding."""
@@ -81,90 +138,76 @@ def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
 
     Tokens are what is `attended` to: of a modality that is absent the first frame.
     """
-    modalities, (runs, samples, _) = len(valid), valid[0].shape
-    lengths = [mask.shape[2] for mask in valid]
-    longest, device = max(lengths), valid[0].device
-    used = torch.zeros(modalities, runs, samples, longest, dtype=torch.bool, device=device)
-    seen = torch.zeros_like(used)
-    for m, length in enumerate(lengths):
-        used[m, :, :, :length] = valid[m]
-        seen[m, :, :, :length] = observed[m]
-    used = attended(used)
-
-    flat = used.flatten().nonzero().squeeze(1)  # (N,)
-    frame = seen.flatten().nonzero().squeeze(1)  # (O,)
-    count = used.sum(3).view(modalities * runs, samples)  # (G, B)
-    sizes = torch.stack([count.sum(1), seen.sum((2, 3)).flatten()])  # (2, G)
-    frames = sizes[1].view(modalities, runs).tolist()
-    most = int(sizes[0].max())
-    group = torch.arange(modalities * runs, device=device)[:, None]
-    # A token's place is its number in its group, after the places of the groups before.
-    start = count.cumsum(1) - count + group * most  # (G, B)
-    sample = flat.div(longest, rounding_mode="floor")
-    before = (used.view(-1, longest).cumsum(1) - 1).flatten()[flat]  # in its own sequence
-    place = start.flatten()[sample] + before  # of each token
-    n = len(count) * most
-    length_of, last = count.flatten(), (start + count - 1).flatten()
-    time = torch.zeros(n, dtype=torch.int64, device=device)
-    time[place] = flat % longest
-
-    rows = []
-    per_modality = runs * samples * longest
-    by_modality = torch.split(frame, [sum(own) for own in frames])
-    for m, length in enumerate(lengths):
-        own = by_modality[m] - m * per_modality
-        row = own.div(longest, rounding_mode="floor")
-        rows.append(own - row * (longest - length))
-    sources, targets = _neighbours(flat, place, n, frame, longest, used.numel())
+    runs, device = len(valid[0]), valid[0].device
+    used = attended(stack_padded(valid, 2)).flatten(0, 1)  # (G, B, T)
+    seen = stack_padded(observed, 2).flatten(0, 1)
+    laid = lay(used, runs)
+    frames = seen.sum((1, 2)).view(-1, runs).tolist()  # (M, R)
+    most, total = len(laid.frame) // laid.groups, sum(map(sum, frames))
+    sources, targets = neighbours(used.cpu().numpy(), seen.cpu().numpy(), most, total)
     return Pack(
-        runs=runs,
-        samples=samples,
-        groups=len(count),
-        time=time,
+        **vars(laid),
         frames=tuple(frames),
-        observed=tuple(rows),
-        sources=sources,
-        targets=targets,
-        last=last,
-        length=length_of,
-        buckets=_buckets(length_of, last, len(count), runs, n),
+        observed=tuple(mask.flatten().nonzero().squeeze(1) for mask in observed),
+        sources=torch.from_numpy(sources).to(device),
+        targets=torch.from_numpy(targets).to(device),
     )
 
 
-def _neighbours(
-    flat: Tensor, place: Tensor, n: int, frame: Tensor, longest: int, frames: int
-) -> tuple[Tensor, Tensor]:
-    """`sources` and `targets`: tokens and observed frames are `flat` and `frame` among all frames."""
-    o, device = len(frame), flat.device
-    # Both lists as tables with a margin of one frame on either side of a sequence.
-    table = torch.empty(2, frames // longest * (longest + 2), dtype=torch.int64, device=device)
-    table[0] = o
-    table[1] = n
-    at_token = flat + 2 * flat.div(longest, rounding_mode="floor") + 1
-    at_frame = frame + 2 * frame.div(longest, rounding_mode="floor") + 1
-    table[0, at_frame] = torch.arange(o, device=device)
-    table[1, at_token] = place
-    around = torch.tensor([[-1], [0], [1]], device=device)
-    sources = torch.full((3, n), o, device=device)
-    sources[:, place] = table[0, at_token + around]
-    return sources, table[1, at_frame - around]
+def stack_padded(sequences: Sequence[Tensor], axis: int = 1) -> Tensor:
+    """Sequences that differ in their length along an axis as one (M, ...), zero or False behind the shorter."""
+    longest = max(x.shape[axis] for x in sequences)
+    padded = []
+    for x in sequences:
+        shape = list(x.shape)
+        shape[axis] = longest - x.shape[axis]
+        padded.append(torch.cat([x, x.new_zeros(shape)], axis))
+    return torch.stack(padded)
 
 
-def _buckets(length: Tensor, last: Tensor, groups: int, runs: int, n: int) -> tuple[Bucket, ...]:
-    """Each run's sequences by length, in parts of about as many; equal parts of all runs together."""
-    places = torch.arange(len(length), device=length.device).view(groups // runs, runs, -1)
+def lay(used: Tensor, runs: int = 1) -> Sequences:
+    """Lays sequences out whose tokens are the `used` (G, B, T), some of each; groups are a modality's runs together.
+
+    Worked out on the CPU, wherever the batch is: each number depends on those before.
+    """
+    groups, samples, longest = used.shape
+    count = used.sum(2)  # (G, B)
+    most = int(count.sum(1).max())
+    found = lay_out(used.cpu().numpy(), most)
+    frame, flat, place, last = (torch.from_numpy(array).to(used.device) for array in found)
+    shape = (groups, samples, longest)
+    return Sequences(runs, shape, frame, flat, place, last, count.flatten())
+
+
+def between(asking: Sequences, asked: Sequences) -> tuple[Bucket, ...]:
+    """For attention of each sequence to its like in another layout, or in the same one.
+
+    Each run's sequences go by the work they are, in parts of about as many; equal parts of all runs together.
+    """
+    work = asking.length * asked.length
+    places = torch.arange(len(work), device=work.device).view(-1, asking.runs, asking.samples)
+    count = max(BUCKETS, len(work) // asking.runs // FULL) if work.device.type == "cpu" else BUCKETS
     parts = []  # by run
-    for run in range(runs):
+    for run in range(asking.runs):
         own = places[:, run].flatten()
-        parts.append(own[length[own].argsort(stable=True)].tensor_split(BUCKETS))
+        parts.append(own[work[own].argsort(stable=True)].tensor_split(count))
     found = []
     for together in zip(*parts, strict=True):
         if not (chosen := torch.cat(together)).numel():
             continue  # fewer sequences than parts
-        longest = [int(length[part[-1]]) if len(part) else 0 for part in together]
-        steps = torch.arange(max(longest), device=length.device)
-        tokens = (last - length + 1)[chosen][:, None] + steps  # (s, t)
-        inside = steps < length[chosen][:, None]
-        sizes = tuple((len(part), most) for part, most in zip(together, longest, strict=True))
-        found.append(Bucket(chosen, torch.where(inside, tokens, n), sizes))
+        asks, told = ([_longest(laid, part) for part in together] for laid in (asking, asked))
+        runs = tuple(zip(map(len, together), asks, told, strict=True))
+        queries, keys = _tokens(asking, chosen, max(asks)), _tokens(asked, chosen, max(told))
+        found.append(Bucket(chosen, queries, keys, runs))
     return tuple(found)
+
+
+def _longest(laid: Sequences, part: Tensor) -> int:
+    return int(laid.length[part].max()) if len(part) else 0
+
+
+def _tokens(laid: Sequences, chosen: Tensor, most: int) -> Tensor:
+    """(s, most) the tokens of some sequences; N at padding."""
+    last, length = laid.last[chosen, None], laid.length[chosen, None]
+    steps = torch.arange(most, device=last.device)
+    return torch.where(steps < length, last - length + 1 + steps, len(laid.frame))

@@ -1,60 +1,86 @@
-"""Products of matrices on a CPU, by oneDNN where torch has it.
+"""Products of matrices, on a CPU by numpy's BLAS.
 
-torch's own come from MKL, which uses half the vector width of processors that are not Intel's: there
-these take half the time. Gradients are products of the same kind.
+torch's own are MKL's, which uses half the vector width of processors that are not Intel's: there numpy's
+OpenBLAS takes half the time. Gradients are products of the same kind. Letters: G groups, each with a matrix
+of its own and an equal part of the N rows.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
+from mmbench.nn import kernels
 from mmbench.randomness import current
-
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
-    torch.ops.mkldnn, "_linear_pointwise"
-)
-
-SMALL = 2_000_000
-"""Multiplications of a product that does not repay oneDNN's call, which costs more than MKL's."""
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether what is written for float32 on a CPU serves x: not where seeds are side by side."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not current().together
+    """Whether what is written for float32 on a CPU serves x."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
-def times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b without a gradient: x (N, i), W (o, i), b (o,), all float32 on a CPU, to (N, o)."""
-    if not _ONEDNN or x.numel() * len(weight) < SMALL:
-        return F.linear(x, weight, bias)
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """(..., n, k) times (..., k, m), without a gradient: (..., n, m)."""
+    if not on_cpu(a):
+        return torch.matmul(a, b)
+    out = a.new_empty(*a.shape[:-1], b.shape[-1])
+    np.matmul(a.numpy(), b.numpy(), out=out.numpy())
+    return out
+
+
+def product(x: Tensor, w: Tensor, b: Tensor | None = None, *, relu: bool = False) -> Tensor:
+    """x W^T + b, or its positive part, without a gradient: rows x (N, i), w (G, o, i), b (G, o) to (N, o)."""
+    y = matmul(x.view(len(w), -1, x.shape[1]), w.transpose(1, 2))
+    if b is not None:
+        if on_cpu(y):
+            kernels.add_bias(y.numpy(), b.numpy(), relu)
+        else:
+            y += b[:, None]
+            if relu:
+                y.relu_()
+    return y.view(len(x), w.shape[1])
+
+
+def product_backward(dy: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of y = x W^T + b the gradients of x, w and b, from dy (N, o)."""
+    groups = len(w)
+    dy = dy.view(groups, -1, dy.shape[1])
+    dx = matmul(dy, w).view(x.shape)
+    dw = matmul(dy.transpose(1, 2), x.view(groups, -1, x.shape[1]))
+    return dx, dw, dy.sum(1)
 
 
 class _Affine(torch.autograd.Function):
-    """y = x W^T + b."""
-
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return times(x, weight, bias)
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.biased = b is not None
+        return product(x, w, b)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        dx = times(dy, weight.t()) if ctx.needs_input_grad[0] else None
-        return dx, times(dy.t(), x.t()), dy.sum(0)
+        x, w = ctx.saved_tensors
+        dy = dy.contiguous().view(len(w), -1, dy.shape[1])
+        dx = matmul(dy, w).view(x.shape) if ctx.needs_input_grad[0] else None
+        dw = matmul(dy.transpose(1, 2), x.view(len(w), -1, x.shape[1]))
+        return dx, dw, dy.sum(1) if ctx.biased else None
 
 
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W^T + b: x (..., i), W (o, i), b (o,) to (..., o). It has a first derivative only."""
-    if not on_cpu(x):
-        return F.linear(x, weight, bias)
-    rows: Tensor = _Affine.apply(x.flatten(0, -2), weight, bias)  # type: ignore[no-untyped-call]
-    return rows.view(*x.shape[:-1], len(weight))
+def affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+    """x W^T + b: x (..., i), the rows of one group after those of another, to (..., o). First derivative only.
+
+    w (o, i) and b (o,), or one of each for every group, (G, o, i) and (G, o).
+    """
+    if w.dim() == 2:
+        w, b = w[None], None if b is None else b[None]
+    if on_cpu(x) and not current().together:
+        rows: Tensor = _Affine.apply(x.reshape(-1, x.shape[-1]), w, b)  # type: ignore[no-untyped-call]
+        return rows.view(*x.shape[:-1], w.shape[1])
+    rows, across = x.reshape(len(w), -1, x.shape[-1]), w.transpose(1, 2)
+    made = torch.bmm(rows, across) if b is None else torch.baddbmm(b[:, None], rows, across)
+    return made.view(*x.shape[:-1], -1)

@@ -1,8 +1,8 @@
 """LSTM and GRU over sequences with padding on either side; the numbers are torch's on each unpadded one.
 
-An LSTM on a CPU works on packed steps: a step's rows stand together, those of the longest sequence first,
-and no row is padding (recurrent_kernels.py has its loops). Otherwise the valid frames are moved to the
-start, where no padding comes before a real step, and a backward run reads them reversed, at the start
+On a CPU they work on packed steps: a step's rows stand together, those of the longest sequence first, and
+no row is padding (recurrent_kernels.py and gru.py have the loops). Otherwise the valid frames are moved
+to the start, where no padding comes before a real step, and a backward run reads them reversed, at the start
 again, so that one plain run of torch's for each direction does. Letters: B samples, T frames, D input
 features, h = `width`; N rows, the valid frames of all samples and a few more.
 """
@@ -19,7 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from mmbench.nn import recurrent_kernels as kernels
 from mmbench.nn.basic import Dropout, last_valid
-from mmbench.nn.products import on_cpu, times
+from mmbench.nn.gru import gru
+from mmbench.nn.products import matmul, on_cpu, product
+from mmbench.randomness import current
 
 ROUND = 64
 """Rows of packed steps come in multiples of so many: oneDNN compiles a product for each new shape, which
@@ -83,9 +85,9 @@ class Recurrent(nn.Module):
 
     def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
         """The top layer's states (B, T, h) of each direction, 0 at padding."""
-        if self.cell == "lstm" and on_cpu(x):
-            laid = Steps.of(valid)
-            return [laid.padded(run) for run in self._run_packed(laid.packed(x), laid)]
+        if _alone_on_cpu(x):
+            packed = Steps.of(valid)
+            return [packed.padded(run) for run in self._run_packed(packed.packed(x), packed)]
         order = _valid_first(valid)
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
@@ -105,15 +107,15 @@ class Recurrent(nn.Module):
 
     def _run_packed(self, x: Tensor, steps: Steps) -> list[Tensor]:
         """The top layer's states (N, h) of each direction, of x (N, D)."""
-        if not (self.cell == "lstm" and on_cpu(x)):
+        if not _alone_on_cpu(x):
             return [steps.packed(run) for run in self._run(steps.padded(x), steps.valid)]
         runs: list[Tensor] = []
         for number, cell in enumerate(self.forwards):
             if runs:
                 x = self.dropout(torch.cat(runs, -1))
-            runs = [lstm(cell, x, steps)]
+            runs = [_packed_states(cell, x, steps)]
             if self.backwards:
-                runs.append(lstm(self.backwards[number], x, steps, reverse=True))
+                runs.append(_packed_states(self.backwards[number], x, steps, reverse=True))
         return runs
 
     def _merge(self, runs: list[Tensor]) -> Tensor:
@@ -155,6 +157,17 @@ class Steps:
         return whole.view(*self.valid.shape, -1)
 
 
+def _alone_on_cpu(x: Tensor) -> bool:
+    return on_cpu(x) and not current().together
+
+
+def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
+    if isinstance(cell, nn.GRU):
+        return gru(cell, x, steps.starts, reverse=reverse)
+    assert isinstance(cell, nn.LSTM)
+    return lstm(cell, x, steps, reverse=reverse)
+
+
 def lstm(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
     """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
     weight_in, weight, bias_in, bias = cell.parameters()
@@ -175,7 +188,7 @@ class _LSTM(torch.autograd.Function):
         steps: Steps,
         reverse: bool,
     ) -> Tensor:
-        gates = times(x, weight_in, bias)  # (N, 4h)
+        gates = product(x, weight_in[None], bias[None])  # (N, 4h)
         states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
         transposed = weight.t().contiguous()
         states[steps.starts[-1] :] = 0
@@ -197,10 +210,9 @@ class _LSTM(torch.autograd.Function):
             ctx.reverse,
             *_arrays(gates, states, cells, d_gates, earlier),
         )
-        dx = times(d_gates, weight_in.t()) if ctx.needs_input_grad[0] else None
-        # Of two transposed sides oneDNN copies the left: x, which is narrower than the gates.
-        by_input, by_state = (times(left.t(), d_gates.t()).t() for left in (x, earlier))
-        return dx, by_input, by_state, d_gates.sum(0), None, None
+        dx = matmul(d_gates, weight_in) if ctx.needs_input_grad[0] else None
+        by_gate = d_gates.t()
+        return dx, matmul(by_gate, x), matmul(by_gate, earlier), d_gates.sum(0), None, None
 
 
 class _Packed(torch.autograd.Function):

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 
@@ -68,9 +67,9 @@ class Recipe:
     common: float | Sequence[float]
     """One number, or one for each message."""
     counts: Mapping[str, tuple[int, ...]]
-    """By split: utterances of each class; negative, zero and positive for a score."""
-    steps: int | None = None
-    """How many strengths a score in (0, 3] has; None for classes. Scores have 7 messages: them, rounded away from 0."""
+    """By split: utterances of each class, or of each of the scores."""
+    scores: tuple[float, ...] | None = None
+    """In [-3, 3], ascending; None for classes. Scores have 7 messages: them, rounded away from 0."""
     speakers: int = 8
 
 
@@ -80,17 +79,18 @@ class Generator:
     def __init__(self, recipe: Recipe, *key: str | int) -> None:
         """`key` names the random streams: the twin's name and version."""
         self.recipe, self.key = recipe, key
-        n_classes = len(next(iter(recipe.counts.values())))
-        if recipe.steps is None:
+        n_values = len(recipe.scores or next(iter(recipe.counts.values())))
+        for split, counts in recipe.counts.items():
+            if len(counts) != n_values:
+                raise ValueError(f"split {split!r} has {len(counts)} counts for {n_values} values")
+        if recipe.scores is None:
             self.values: np.ndarray | None = None
-            self.messages: np.ndarray = np.arange(n_classes)  # of each value
-            self.axis = np.eye(n_classes)  # (K, axes), in the space of `says`
+            self.messages: np.ndarray = np.arange(n_values)  # of each value
+            self.axis = np.eye(n_values)  # (K, axes), in the space of `says`
         else:
-            sizes = (1 + np.arange(recipe.steps)) * 3 / recipe.steps
-            self.values = np.concatenate([-sizes[::-1], [0.0], sizes])
-            self.messages = 3 + (np.sign(self.values) * np.ceil(np.abs(self.values) - 1e-9)).astype(
-                int
-            )
+            self.values = np.array(recipe.scores)
+            away = np.sign(self.values) * np.ceil(np.abs(self.values) - 1e-9)
+            self.messages = 3 + away.astype(int)
             self.axis = np.arange(-3, 4)[:, None] / 3
         self.n_messages = len(self.axis)
         self.voices = {m: _Voice(self, m, kind) for m, kind in recipe.modalities.items()}
@@ -100,35 +100,16 @@ class Generator:
     def value_shares(self, split: str) -> np.ndarray:
         """The chance of each value: classes, or scores from low to high. (V,)"""
         counts = np.array(self.recipe.counts[split], dtype=float)
-        shares = counts / counts.sum()
-        steps = self.recipe.steps
-        if steps is None:
-            return shares
-        # weak scores are more common than strong ones
-        size = np.array(
-            [comb(steps - 1, k) * 0.4**k * 0.6 ** (steps - 1 - k) for k in range(steps)]
-        )
-        return np.concatenate([shares[0] * size[::-1], [shares[1]], shares[2] * size])
+        return counts / counts.sum()
 
     def shares(self, split: str) -> np.ndarray:
         """The chance of each message. (K,)"""
         return np.bincount(self.messages, self.value_shares(split), self.n_messages)
 
     def draw_values(self, split: str) -> np.ndarray:
-        """Indices of values (N,), with exactly the split's counts of each class."""
-        counts, rng = self.recipe.counts[split], self._stream(split, "labels")
-        if self.recipe.steps is None:
-            classes: np.ndarray = rng.permutation(np.repeat(np.arange(len(counts)), counts))
-            return classes
-        steps, each = self.recipe.steps, self.value_shares(split)
-        zero = len(each) // 2
-        sides = [(-1, counts[0]), (0, counts[1]), (1, counts[2])]
-        size = each[zero + 1 :].cumsum() / each[zero + 1 :].sum()
-        drawn = [
-            zero + side * (1 + np.searchsorted(size, rng.random(n)).clip(0, steps - 1))
-            for side, n in sides
-        ]
-        return rng.permutation(np.concatenate(drawn))
+        """Indices of values (N,), with exactly the split's counts of each."""
+        counts = self.recipe.counts[split]
+        return self._stream(split, "labels").permutation(np.repeat(np.arange(len(counts)), counts))
 
     # -- Frames --------------------------------------------------------------------------------
 

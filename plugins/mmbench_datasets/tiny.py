@@ -13,7 +13,7 @@ class Tiny(Twin):
     summary = "synthetic: 200 samples of three modalities, for tests and first tries"
     task = mmbench.Regression(-3, 3)
     schedule = mmbench.Schedule(batch_size=16, epochs=10, heads=4)
-    version = 1
+    version = 2
     recipe = Recipe(
         length=8,
         modalities={
@@ -22,8 +22,12 @@ class Tiny(Twin):
             "v": Modality(6, silence=0.3, repeats=0.5, honesty=0.4, cues=0.4),
         },
         common=0.7,
-        counts={"train": (50, 10, 60), "valid": (17, 3, 20), "test": (17, 3, 20)},
-        steps=3,
+        counts={
+            "train": (8, 24, 18, 10, 22, 29, 9),
+            "valid": (3, 8, 6, 3, 7, 10, 3),
+            "test": (3, 8, 6, 3, 7, 10, 3),
+        },
+        scores=(-3, -2, -1, 0, 1, 2, 3),
     )
 
 

@@ -1,10 +1,10 @@
 """Synthetic twins: the shapes, sizes, padding and label shares of a real data set, and made-up content.
 
 `_generator.py` says what the content is, and computes what can be known from it. How much each modality
-tells is set so that the best possible scores lie close to the best row of HRLF's tables 1 and 2, mostly a
-little above (`mmbench data ceiling`), but for cells of the paper that lie below the floor: nobody who may
-guess falls so low. Of a score, the shares of negative, zero and positive are the real ones; how strong it
-is follows a binomial distribution, by which scores near 3 are rarer. What a model scores on a twin says nothing about the real data.
+tells is set so that the best possible scores lie a little above the best row of HRLF's tables 1 and 2
+(`mmbench data ceiling`), never below it, but for cells of the paper that lie below the floor: nobody who may
+guess falls so low. Labels are drawn with exactly the counts that a recipe states; each twin says which of
+them are real. What a model scores on a twin says nothing about the real data.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ __all__ = ["Modality", "Recipe", "Twin"]
 
 
 class Twin(mmbench.Dataset):
-    """A data set made from a recipe. Subclass it and say the name, the task and the recipe."""
+    """A data set made from a recipe. Subclass it and say the name, the version, the task and the recipe."""
 
     synthetic = True
-    version = 2
     recipe: ClassVar[Recipe]
 
     def make(self) -> mmbench.Data:

@@ -4,13 +4,15 @@
 Hongyi Wang, Jiaqing Liu, Yen-Wei Chen, Lanfen Lin; ACM MM 2022, https://arxiv.org/abs/2207.14087.
 
 The aligned sequences of all modalities make a cube, which neither attention nor recurrence mixes.
-Letters: B samples, T frames, M modalities, D input features, d channels.
+Letters: B samples, T frames, M modalities, D input features, d channels. A cube is laid out (T, M, B, d),
+so that every axis is mixed by one product, and nothing has to be moved.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import mmbench
 from mmbench.nn import Dropout, Recurrent, linear, mlp
@@ -20,35 +22,58 @@ class AxisMLP(nn.Module):
     """Mixes along one axis: a projection as residual, plus two layers with GELU after a LayerNorm."""
 
     def __init__(self, axis: int, width_in: int, width_out: int, *, dropout: float) -> None:
+        """`axis` is 0 for frames, 1 for modalities, -1 for channels."""
         super().__init__()
         self.axis = axis
         self.residual = nn.Linear(width_in, width_out, bias=False)
         nn.init.kaiming_normal_(self.residual.weight, nonlinearity="linear")
-        self.mix = nn.Sequential(
-            nn.LayerNorm(width_in),
-            linear(width_in, width_out, relu=True),
-            nn.GELU(),
-            linear(width_out, width_out),
-            Dropout(dropout),
-        )
+        self.norm = nn.LayerNorm(width_in)
+        self.first = linear(width_in, width_out, relu=True)
+        self.second = linear(width_out, width_out)
+        self.dropout = Dropout(dropout)
 
     def forward(self, cube: Tensor) -> Tensor:
-        """(B, T, M, d) with the length of one axis changed."""
-        x = cube.transpose(self.axis, -1)
-        return (self.residual(x) + self.mix(x)).transpose(self.axis, -1)
+        """(T, M, B, d) with the length of one axis changed."""
+        axis, norm, first = self.axis, self.norm, self.first
+        normed = _normalised(cube, axis, norm.eps)
+        # The norm's gain and shift are joined with the layer after it, where they cost nothing.
+        bias = first.bias + first.weight @ norm.bias
+        hidden = F.gelu(_along(axis, normed, first.weight * norm.weight, bias))
+        mixed = _along(axis, hidden, self.second.weight, self.second.bias)
+        return _along(axis, cube, self.residual.weight) + self.dropout(mixed)
+
+
+def _normalised(cube: Tensor, axis: int, eps: float) -> Tensor:
+    """LayerNorm along an axis, without gain and shift."""
+    if axis == -1:
+        return F.layer_norm(cube, cube.shape[-1:], eps=eps)
+    centred = cube - cube.mean(axis, keepdim=True)
+    return centred * (centred.square().mean(axis, keepdim=True) + eps).rsqrt()
+
+
+def _along(axis: int, cube: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer along an axis of (T, M, B, d), which stays where it is in memory."""
+    if axis == -1:
+        return F.linear(cube, weight, bias)
+    if axis == 0:
+        made = (weight @ cube.flatten(1)).view(-1, *cube.shape[1:])
+        shape: tuple[int, ...] = (-1, 1, 1, 1)
+    else:
+        each = weight.expand(len(cube), -1, -1)  # a product for each frame, which copies nothing
+        made = torch.bmm(each, cube.flatten(2)).view(len(cube), -1, *cube.shape[2:])
+        shape = (-1, 1, 1)
+    return made if bias is None else made + bias.view(shape)
 
 
 class Block(nn.Sequential):
-    """A cube to a cube: frames are mixed, then modalities, then channels."""
+    """A cube (T, M, B, d) to a cube: frames are mixed, then modalities, then channels."""
 
     def __init__(
         self, before: tuple[int, int, int], after: tuple[int, int, int], *, dropout: float
     ) -> None:
         """`before` and `after` are T, M, d."""
-        pairs = zip(before, after, strict=True)
-        super().__init__(
-            *(AxisMLP(axis, *pair, dropout=dropout) for axis, pair in enumerate(pairs, start=1))
-        )
+        triples = zip((0, 1, -1), before, after, strict=True)
+        super().__init__(*(AxisMLP(*triple, dropout=dropout) for triple in triples))
 
 
 class Words(nn.Module):
@@ -144,8 +169,9 @@ class CubeMLP(mmbench.Method):
 
     def represent(self, batch: mmbench.Batch) -> Tensor:
         """The mixed cube, its mean over frames, (B, M d)."""
-        cube = torch.stack([self._encode(batch, name) for name in self.encoders], 2)  # (B, T, M, d)
-        return self.blocks(cube).mean(1).flatten(1)
+        sides = [self._encode(batch, name).transpose(0, 1) for name in self.encoders]
+        mixed = self.blocks(torch.stack(sides, 1)).mean(0)  # (M, B, d)
+        return mixed.transpose(0, 1).flatten(1)
 
     def forward(self, batch: mmbench.Batch) -> Tensor:
         """(B, n_out)."""

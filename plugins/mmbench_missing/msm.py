@@ -34,7 +34,7 @@ class MSM(mmbench.MissingnessSampler):
         self.p_complete = p_complete
 
     def draw(self, valid: Masks, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Fresh masks of one batch: by modality bool (B, T[m])."""
+        """Fresh masks of some samples: by modality bool (B, T[m])."""
         n_valid = _n_valid(valid)
         present = n_valid > 0  # (B, M)
         # A non-empty set of k modalities is a number in 1 ... 2^k - 1, one bit for each.

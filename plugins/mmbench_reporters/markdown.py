@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 import mmbench
 from mmbench.leaderboard import Row, Section
+from mmbench.markdown import prose, table
 
 MARK = "↓"
 
@@ -56,6 +55,9 @@ def _section(section: Section) -> Iterator[str]:
     yield _costs(section)
     yield "### How to read this"
     yield "\n".join(f"- {line}" for line in _explanations(section))
+    if deviations := list(_deviations(section)):
+        yield "### What each method decides for itself"
+        yield from deviations
 
 
 def _scores(section: Section, protocol: str, metric: str) -> str:
@@ -114,7 +116,7 @@ def _costs(section: Section) -> str:
                 f"{size['deployed']:,}",
                 f"{size['total']:,}",
                 f"{seconds:.1f}",
-                "; ".join(first["method"]["privileges"]) or "none",
+                "; ".join(first["method"].get("privileges", ())) or "none",
             ]
         )
     return _table(
@@ -166,12 +168,24 @@ def _explanations(section: Section) -> Iterator[str]:
             yield f"{row.label}, seed {seed}, failed{when}: {reason}"
         if row.superseded:
             yield f"{row.label}: {row.superseded} older results, of other code or settings, are left out."
-        count = len(row.finished[0]["method"]["deviations"])
-        if count:
-            yield (
-                f"{row.label} decides {count} points that its paper leaves open or states otherwise; "
-                "its module lists them."
-            )
+
+
+def _deviations(section: Section) -> Iterator[str]:
+    """What each method decides for itself, folded away; once for methods that share it."""
+    shared: dict[tuple[str, ...], list[Row]] = {}
+    for row in section.rows:
+        told = row.finished[0]["method"].get("deviations", ())  # old results may not say
+        if told:
+            shared.setdefault(tuple(told), []).append(row)
+    for told, rows in shared.items():
+        names = ", ".join(_escape(row.label) for row in rows)
+        paper = rows[0].finished[0]["method"].get("paper")
+        points = "1 point" if len(told) == 1 else f"{len(told)} points"
+        yield f"<details><summary>{names}: {points} that the paper leaves open or states otherwise</summary>"
+        if paper:
+            yield prose(paper)
+        yield "\n".join(f"{number}. {prose(point)}" for number, point in enumerate(told, 1))
+        yield "</details>"
 
 
 def _made_by(environment: Mapping[str, Any]) -> str:
@@ -188,12 +202,8 @@ def _reasons(rows: Sequence[Row]) -> list[list[str]]:
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     escaped = [[_escape(str(cell)) for cell in line] for line in lines]
-    align = [
-        "left" if name in ("Method", "Label", "Reason", "Privileges") else "right"
-        for name in header
-    ]
     titles = [_escape(name) for name in header]
-    return tabulate(escaped, titles, "github", disable_numparse=True, colalign=align)
+    return table(titles, escaped, left=("Method", "Label", "Reason", "Privileges"))
 
 
 def _escape(text: str) -> str:

@@ -19,7 +19,7 @@ SENTIMENT = Regression(-3, 3)
 EMOTIONS = MultiBinary(("happy", "sad", "angry", "neutral"))
 CLASSES = MultiClass(("x", "y", "z"))
 PAPER = {"l": ModalitySpec(50, 300), "a": ModalitySpec(50, 74), "v": ModalitySpec(50, 35)}
-AXES = (1, 2, 3)  # frames, modalities, channels
+AXES = (0, 1, -1)  # frames, modalities, channels of a cube (T, M, B, d)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def small(make_data, task=SENTIMENT, *, modalities="lav", input_dropout=None, **
 
 def plain_mix(axis: AxisMLP, x: list[float]) -> list[float]:
     """One vector along the axis: W_res x + W_2 gelu(W_1 LN(x) + b_1) + b_2."""
-    norm, first, _, second, _ = axis.mix
+    norm, first, second = axis.norm, axis.first, axis.second
     mean = sum(x) / len(x)
     variance = sum((value - mean) ** 2 for value in x) / len(x)
     normed = [
@@ -83,12 +83,12 @@ def test_an_axis_is_mixed_as_printed(axis):
 def test_a_block_mixes_frames_then_modalities_then_channels():
     block = Block((6, 3, 8), (4, 2, 5), dropout=0.1).eval()
     assert [mlp.axis for mlp in block] == list(AXES)
-    cube = torch.randn(7, 6, 3, 8)
+    cube = torch.randn(6, 3, 7, 8)
     shapes = []
     for mlp in block:
         cube = mlp(cube)
         shapes.append(tuple(cube.shape))
-    assert shapes == [(7, 4, 3, 8), (7, 4, 2, 8), (7, 4, 2, 5)]
+    assert shapes == [(4, 3, 7, 8), (4, 2, 7, 8), (4, 2, 7, 5)]
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -98,22 +98,22 @@ def test_what_a_silent_axis_would_mix_stays_apart(axis):
     for silent in (False, True):
         block = Block(sizes, sizes, dropout=0.1).eval()
         if silent:
-            mlp = block[axis - 1]
+            mlp = block[axis]
             nn.init.eye_(mlp.residual.weight)
-            nn.init.zeros_(mlp.mix[3].weight)  # and its bias starts at zero
-        cube = torch.randn(2, *sizes)
+            nn.init.zeros_(mlp.second.weight)  # and its bias starts at zero
+        cube = torch.randn(6, 3, 2, 8)
         other = cube.clone()
         other.select(axis, 1).normal_()
         changed = (block(cube) != block(other)).movedim(axis, 0).flatten(1).any(1)
-        assert changed.tolist() == [not silent or i == 1 for i in range(sizes[axis - 1])]
+        assert changed.tolist() == [not silent or i == 1 for i in range(sizes[axis])]
 
 
 def test_the_order_of_modalities_matters():
     block = Block((6, 3, 8), (4, 3, 5), dropout=0.1).eval()
-    cube = torch.randn(2, 6, 3, 8)
-    turned = block(cube.roll(1, 2))
+    cube = torch.randn(6, 3, 2, 8)
+    turned = block(cube.roll(1, 1))
     for shift in range(3):
-        assert not torch.allclose(turned, block(cube).roll(shift, 2), atol=1e-3)
+        assert not torch.allclose(turned, block(cube).roll(shift, 1), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_dropout_acts_on_frames_in_training_alone(make_data, settings, places):
     method.blocks.register_forward_hook(lambda _, cube, __: cubes.append(cube[0]))
     batch = split.batch(slice(None))
     outputs = [method.train(mode)(batch) for mode in (True, False, False)]
-    changed = (cubes[0] != cubes[1]).any(-1).any(0).any(0)
+    changed = (cubes[0] != cubes[1]).any(-1).any(-1).any(0)
     assert changed.tolist() == [name in places for name in "lav"]
     assert torch.equal(outputs[0], outputs[1]) is (not places)
     assert torch.equal(outputs[1], outputs[2])
@@ -198,8 +198,8 @@ def test_the_prediction_reads_the_mean_over_frames(make_data):
     method.blocks.register_forward_hook(lambda _, __, cube: cubes.append(cube))
     outputs = method(split.batch(slice(0, 2)))
     (cube,) = cubes
-    assert cube.shape == (2, 4, 3, 5)
-    joint = torch.cat([sum(cube[:, t, m] for t in range(4)) / 4 for m in range(3)], 1)
+    assert cube.shape == (4, 3, 2, 5)
+    joint = torch.cat([sum(cube[t, m] for t in range(4)) / 4 for m in range(3)], 1)
     torch.testing.assert_close(method.head(joint), outputs)
 
 
@@ -214,9 +214,9 @@ def test_padding_and_absence_are_zeros_in_the_cube(make_data):
     masks = {m: v.copy() for m, v in split.samples.valid.items()}
     masks["v"][:] = False
     method(split.batch(slice(None), masks))
-    (cube,) = cubes  # (B, T, M, d)
-    valid = torch.stack([split.valid["l"], split.valid["a"], torch.zeros_like(split.valid["v"])], 2)
-    assert torch.equal(cube.any(-1), valid)
+    (cube,) = cubes  # (T, M, B, d)
+    valid = torch.stack([split.valid["l"], split.valid["a"], torch.zeros_like(split.valid["v"])])
+    assert torch.equal(cube.any(-1), valid.permute(2, 0, 1))
 
 
 def test_rows_do_not_influence_each_other(make_data):

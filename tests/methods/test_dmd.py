@@ -80,7 +80,7 @@ def test_one_encoder_finds_what_is_shared_and_each_modality_has_its_own(make_dat
         x = parts.embedded[number]
         torch.testing.assert_close(parts.shared[number], x @ method.decoupling.shared.weight.T)
         own = method.decoupling.exclusive.weight[number]
-        torch.testing.assert_close(parts.exclusive[number], x @ own)
+        torch.testing.assert_close(parts.exclusive[number], x @ own.T)
     assert isinstance(method.decoupling.shared, nn.Linear)  # one module for all modalities
 
 
@@ -90,7 +90,7 @@ def test_reconstruction_and_cycle_vanish_when_the_decoder_inverts(make_data):
     before = method.loss(method.view(batch), batch, NO_RNG)
     with torch.no_grad():
         method.decoupling.exclusive.weight.copy_(torch.eye(4).expand(3, 4, 4))
-        method.decoder.weight.copy_(torch.cat([torch.eye(4), torch.zeros(4, 4)]).expand(3, 8, 4))
+        method.decoder.weight.copy_(torch.eye(4, 8).expand(3, 4, 8))
     after = method.loss(method.view(batch), batch, NO_RNG)
     for term in ("reconstruction", "cycle"):
         assert before[term] > 1e-3 > 1e-10 > after[term]
@@ -292,10 +292,10 @@ def test_cycle_encodes_what_was_decoded_from_both_parts(make_data):
     view = method.eval().view(complete(split))
     for m in range(3):
         both = torch.cat([view.parts.exclusive[m], view.parts.shared[m]], -1)
-        restored = both @ method.decoder.weight[m]
+        restored = both @ method.decoder.weight[m].T
         torch.testing.assert_close(view.restored[m], restored)
         own = method.decoupling.exclusive.weight[m]
-        torch.testing.assert_close(view.again[m], restored @ own)
+        torch.testing.assert_close(view.again[m], restored @ own.T)
 
 
 def test_crossmodal_attention_reads_the_exclusive_parts_only(make_data):
@@ -340,10 +340,10 @@ def test_heads_say_what_the_spec_says(make_data):
     flat = view.parts.shared.flatten(2)  # vec(c)
     head = method.homogeneous_head
     for m in range(3):
-        inner = flat[m] @ head.first.weight[m] + head.first.bias[m]
-        whole = flat[m] + inner.relu() @ head.second.weight[m] + head.second.bias[m]
+        inner = flat[m] @ head.first.weight[m].T + head.first.bias[m]
+        whole = flat[m] + inner.relu() @ head.second.weight[m].T + head.second.bias[m]
         torch.testing.assert_close(view.homogeneous.representations[m], inner)
-        logits = whole @ head.out.weight[m] + head.out.bias[m]
+        logits = whole @ head.out.weight[m].T + head.out.bias[m]
         torch.testing.assert_close(view.homogeneous.logits[m], logits)
     assert view.heterogeneous.representations.shape == (3, 6, 8)  # as wide as h
     joint = method.represent(complete(split))

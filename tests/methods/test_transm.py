@@ -10,6 +10,7 @@ from torch import nn
 import mmbench
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Samples, Schedule
+from mmbench.nn import lay
 from mmbench.tasks import MultiBinary, MultiClass, Regression
 from mmbench.training import train
 from mmbench_methods.transm import Scale, TransM, absolute_error
@@ -52,11 +53,16 @@ def changed(batch: Batch, m: str, seed: int = 1) -> Batch:
     return replace(batch, features={**batch.features, m: x})
 
 
-def cells(method: TransM, batch: Batch):
-    """E_f, D_f and E_b of all cells over all frames."""
-    g, seen = method.network.embed(batch)
-    made = method.network.cells(slice(0, g.shape[2]), seen, g)
-    return made.encoded, made.translated, method.network.encode_back(made.again, made.m_seen)
+def cells(method: TransM, batch: Batch) -> list[torch.Tensor]:
+    """E_f, D_f and E_b (C, B, T, d) of all cells, zero at padding."""
+    network = method.network
+    made = network.cells(*network.embed(batch))
+    back = network.encode_back(made.again, made.others)
+    return [
+        made.pivot.spread(made.encoded),
+        made.others.spread(made.translated),
+        made.others.spread(back),
+    ]
 
 
 # -- Parameters -----------------------------------------------------------------------------------
@@ -97,11 +103,12 @@ def test_way_back_encodes_the_translation_and_nothing_else(make_data):
     method, split = small(make_data)
     method.eval()
     batch = paired(split)
+    network = method.network
     _, translated, back = cells(method, batch)
     seen = frames_of(batch.valid)
-    frames = torch.stack([seen["a"], seen["v"]])
-    placed = translated + method.network.positions[: translated.shape[2]]
-    torch.testing.assert_close(back, method.network.encode_back(placed, frames))
+    laid = lay(torch.stack([seen["a"], seen["v"]]))
+    placed = laid.take(translated + network.positions[: translated.shape[2]])
+    torch.testing.assert_close(back, laid.spread(network.encode_back(placed, laid)))
 
 
 def test_translation_to_the_text_knows_of_the_other_by_what_is_encoded_alone(
@@ -114,13 +121,10 @@ def test_translation_to_the_text_knows_of_the_other_by_what_is_encoded_alone(
     other = changed(batch, "a")
     before = method.view(batch).back
     assert not torch.allclose(method.view(other).back[0], before[0])
-    whole = slice(0, 6)  # by_length would cut the held E_b short
-    held = cells(method, batch)[2]
+    made = method.network.cells(*method.network.embed(batch))
+    held = method.network.encode_back(made.again, made.others)
     monkeypatch.setattr(method.network.encode_back, "forward", lambda *_, **__: held)
-    decoded = [
-        method.network.read_and_translate(whole, seen, g)[4]
-        for g, seen in (method.network.embed(batch), method.network.embed(other))
-    ]
+    decoded = [method.network.translate(b).back for b in (batch, other)]
     torch.testing.assert_close(*decoded)
 
 
@@ -194,14 +198,10 @@ def test_pivot_is_the_first_modality_or_the_one_named(make_data):
 
 
 def test_absolute_error_is_the_mean_over_valid_frames_and_features():
-    made, wanted = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
-    valid = torch.rand(3, 4) < 0.6
+    made, wanted = torch.randn(12, 5), torch.randn(12, 5)
+    valid = torch.rand(12) < 0.6
     errors = [
-        abs(made[i, t, k] - wanted[i, t, k]).item()
-        for i in range(3)
-        for t in range(4)
-        for k in range(5)
-        if valid[i, t]
+        abs(made[i, k] - wanted[i, k]).item() for i in range(12) for k in range(5) if valid[i]
     ]
     expected = sum(errors) / len(errors)
     assert absolute_error(made, wanted, valid).item() == pytest.approx(expected, rel=1e-5)
@@ -216,13 +216,15 @@ def test_translations_are_compared_with_the_complete_standardised_sample(make_da
     view = method.eval().view(batch)
     terms = method.loss(view, batch, NO_RNG)
     for cell, m in enumerate("av"):
-        for term, to, made in (
-            (f"to {m}", m, view.there[cell]),
-            (f"back from {m}", "l", view.back[cell]),
+        for term, to, made, laid in (
+            (f"to {m}", m, view.there[cell], view.others),
+            (f"back from {m}", "l", view.back[cell], view.pivot),
         ):
             every = split.features[to][split.valid[to]]
             wanted = (split.features[to][:6] - every.mean(0)) / every.std(0, correction=0)
-            error = absolute_error(made, wanted, split.valid[to][:6])
+            sample, time, real = laid.frames_of(cell)
+            assert split.valid[to][sample, time][real].all()
+            error = (made - wanted[sample, time])[real].abs().mean()
             assert terms[term].item() == pytest.approx(10 * error.item(), rel=1e-4)
 
 
@@ -280,21 +282,19 @@ def test_content_of_padding_changes_no_loss(make_data):
 
 
 def test_padding_of_one_modality_is_not_attended_to(make_data):
-    method, _ = small(make_data)
+    method, split = small(make_data)
     method.eval()
-    g = torch.randn(3, 5, 6, 4)
-    seen = torch.ones(3, 5, 6, dtype=torch.bool)
-    seen[0, :, 0] = seen[1, :, 1:3] = seen[2, :, 4:] = False
+    batch = paired(split)
+    batch = replace(batch, valid={m: x.clone() for m, x in batch.valid.items()})
+    batch.valid["l"][:, 0] = batch.valid["a"][:, 1:3] = batch.valid["v"][:, 4:] = False
+    g, seen = method.network.embed(batch)
     noise = torch.randn_like(g) * ~seen[..., None]
-    *read, there, back = method.network.read_and_translate(slice(0, 6), seen, g)
-    *read_again, there_again, back_again = method.network.read_and_translate(
-        slice(0, 6), seen, g + noise
-    )
-    torch.testing.assert_close(read_again, read)
-    frames = seen[1:, ..., None]  # of what is translated to
-    torch.testing.assert_close(there_again * frames, there * frames)
-    torch.testing.assert_close(back_again * seen[0, ..., None], back * seen[0, ..., None])
-    torch.testing.assert_close(list(method.network.read(slice(0, 6), seen, g + noise)), read)
+    before = method.network.cells(g, seen)
+    after = method.network.cells(g + noise, seen)
+    for name, laid in (("encoded", before.pivot), ("translated", before.others)):
+        made, again = (laid.spread(getattr(cells, name)) for cells in (before, after))
+        torch.testing.assert_close(again, made)
+        assert made.any(-1).equal(seen[[0, 0] if laid is before.pivot else [1, 2]])
 
 
 def test_absent_modality_has_the_frames_of_the_present_ones():
@@ -381,7 +381,8 @@ def test_modalities_may_differ_in_length_and_pad_at_the_end():
     split = Split(Samples(tuple("abcdef"), features, valid, np.zeros((6, 1), np.float32)))
     batch = split.training_batch(np.arange(6), None, paired=True)
     view = method.view(batch)
-    assert view.there[0].shape == (6, 9, 3) and view.back.shape == (1, 6, 5, 4)
+    assert view.there[0].shape[1:] == (3,) and view.back.shape[::2] == (1, 4)
+    assert len(view.there[0]) == valid["sound"].sum() and view.back.shape[1] == valid["text"].sum()
     assert all(x.isfinite() for x in method.loss(view, batch, NO_RNG).values())
     without = {m: v & (m == "sound") for m, v in valid.items()}
     assert method(split.batch(slice(None), without)).isfinite().all()

@@ -9,6 +9,7 @@ from torch import nn
 from mmbench.batching import Batch, conceal
 from mmbench.data import DataSpec, ModalitySpec, Schedule
 from mmbench.nn import Dropout, FrontEnd, attended, last_valid, linear, mlp, positional_encoding
+from mmbench.nn.encoder import _Convolved
 from mmbench.tasks import Regression
 
 
@@ -54,26 +55,32 @@ def torch_encoder(front: FrontEnd, m: int, heads: int) -> tuple[nn.Conv1d, nn.Tr
         width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
     )
     twin = nn.TransformerEncoder(
-        layer, len(front.layers), nn.LayerNorm(width), enable_nested_tensor=False
+        layer, len(front.encoder.layers), nn.LayerNorm(width), enable_nested_tensor=False
     )
     # torch has a head's columns side by side, the front end a column's heads
     order = torch.arange(width).view(-1, heads).t().flatten()
-    for mine, other in zip(front.layers, twin.layers, strict=True):
-        weight, bias = mine.query_key_value.weight[m], mine.query_key_value.bias[m]
+    for mine, other in zip(front.encoder.layers, twin.layers, strict=True):
+        weight, bias = (
+            mine.attention.query_key_value.weight[m],
+            mine.attention.query_key_value.bias[m],
+        )
         other.self_attn.in_proj_weight.data = weight.data.view(3, width, width)[:, order].flatten(
             0, 1
         )
         other.self_attn.in_proj_bias.data = bias.data.view(3, width)[:, order].flatten()
-        other.self_attn.out_proj.weight.data = mine.project.weight.data[m][:, order]
-        other.self_attn.out_proj.bias.data = mine.project.bias.data[m]
-        for norm, theirs in ((mine.attention_norm, other.norm1), (mine.feed_norm, other.norm2)):
+        other.self_attn.out_proj.weight.data = mine.attention.project.weight.data[m][:, order]
+        other.self_attn.out_proj.bias.data = mine.attention.project.bias.data[m]
+        for norm, theirs in ((mine.attention.norm, other.norm1), (mine.feed.norm, other.norm2)):
             theirs.weight.data, theirs.bias.data = norm.gain.data[m], norm.shift.data[m]
         for linear_, theirs in (
-            (mine.feed.widen, other.linear1),
-            (mine.feed.narrow, other.linear2),
+            (mine.feed.layers.widen, other.linear1),
+            (mine.feed.layers.narrow, other.linear2),
         ):
             theirs.weight.data, theirs.bias.data = linear_.weight.data[m], linear_.bias.data[m]
-    twin.norm.weight.data, twin.norm.bias.data = front.norm.gain.data[m], front.norm.shift.data[m]
+    twin.norm.weight.data, twin.norm.bias.data = (
+        front.encoder.norm.gain.data[m],
+        front.encoder.norm.shift.data[m],
+    )
     return convolution, twin
 
 
@@ -122,7 +129,7 @@ def test_front_ends_gradients_are_those_of_torchs_encoder():
     front, batch = front_end({"l": 6, "a": 12}, depth=2), masked_batch()
     weights = torch.randn(5, 2, 8)
     (front(batch) * weights).sum().backward()
-    layer = front.layers[0]
+    layer = front.encoder.layers[0]
     for m, name in enumerate(batch.valid):
         convolution, twin = torch_encoder(front, m, heads=2)
         x, valid = batch.features[name], batch.valid[name]
@@ -133,16 +140,16 @@ def test_front_ends_gradients_are_those_of_torchs_encoder():
         (every[torch.arange(5), last_valid(attended(valid))] * weights[:, m]).sum().backward()
         theirs = twin.layers[0]
         pairs = [
-            (layer.attention_norm.gain.grad[m], theirs.norm1.weight.grad),
-            (layer.attention_norm.shift.grad[m], theirs.norm1.bias.grad),
-            (layer.feed.widen.weight.grad[m], theirs.linear1.weight.grad),
-            (layer.feed.narrow.bias.grad[m], theirs.linear2.bias.grad),
+            (layer.attention.norm.gain.grad[m], theirs.norm1.weight.grad),
+            (layer.attention.norm.shift.grad[m], theirs.norm1.bias.grad),
+            (layer.feed.layers.widen.weight.grad[m], theirs.linear1.weight.grad),
+            (layer.feed.layers.narrow.bias.grad[m], theirs.linear2.bias.grad),
             (front.embedding.taps[m].grad[0], convolution.weight.grad.permute(2, 0, 1)),
             (front.embedding.bias.grad[m], convolution.bias.grad),
-            (front.norm.gain.grad[m], twin.norm.weight.grad),
+            (front.encoder.norm.gain.grad[m], twin.norm.weight.grad),
         ]
         order = torch.arange(8).view(-1, 2).t().flatten()
-        mine = layer.query_key_value.weight.grad[m].view(3, 8, 8)[:, order].flatten(0, 1)
+        mine = layer.attention.query_key_value.weight.grad[m].view(3, 8, 8)[:, order].flatten(0, 1)
         pairs.append((mine, theirs.self_attn.in_proj_weight.grad))
         for ours, reference in pairs:
             torch.testing.assert_close(ours, reference, rtol=1e-3, atol=1e-4)
@@ -226,3 +233,23 @@ def test_dropout_is_the_global_streams_and_differs_from_call_to_call():
     first, second = drop(x), drop(x)
     torch.manual_seed(1)
     assert torch.equal(drop(x), first) and not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_token_adds_up_its_neighbours_and_its_gradient_goes_back_to_them(dtype):
+    """In float32 by compiled loops, in float64 by torch."""
+    torch.manual_seed(0)
+    # two frames of which tokens 0, 1 of one group and 2, 3 of another see:
+    sources = torch.tensor([[2, 0, 1, 2], [0, 1, 2, 2], [1, 2, 2, 2]])
+    targets = torch.tensor([[1, 2], [0, 1], [4, 0]])
+    x, bias = torch.randn(2, 3, 5, dtype=dtype), torch.randn(2, 5, dtype=dtype)
+    leaves = [x.requires_grad_(), bias.requires_grad_()]
+    places = torch.randn(4, 5, dtype=dtype)
+    made = _Convolved.apply(x, bias, places, sources, targets)
+    padded = torch.cat([x, x.new_zeros(1, 3, 5)])
+    expected = sum(padded[sources[k], k] for k in range(3))
+    expected = expected + places + bias.repeat_interleave(2, 0)
+    torch.testing.assert_close(made, expected)
+    weights = torch.randn_like(made)
+    mine, theirs = (torch.autograd.grad((y * weights).sum(), leaves) for y in (made, expected))
+    torch.testing.assert_close(mine, theirs)

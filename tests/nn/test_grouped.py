@@ -1,139 +1,35 @@
 """mmbench/nn/grouped.py against plain statements, values and gradients."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
 
-from mmbench.nn.grouped import (
-    GroupedFeedForward,
-    GroupedLinear,
-    GroupedNorm,
-    attention,
-    normalise,
-    shifted,
-)
-from mmbench.nn.packing import Bucket
-from mmbench.randomness import Random, drawing_from
-
-HEADS, WIDTH = 2, 6
-LENGTHS = [2, 3, 1, 4]
+from mmbench.nn.grouped import GroupedFeedForward, GroupedLinear, GroupedNorm
 
 
-def buckets() -> tuple[Bucket, ...]:
-    """Four sequences of 10 tokens in two buckets."""
-    n = sum(LENGTHS)
-    start = [sum(LENGTHS[:i]) for i in range(4)]
-    found = []
-    for chosen, longest in (([2, 0], 2), ([1, 3], 4)):
-        tokens = [[start[s] + t if t < LENGTHS[s] else n for t in range(longest)] for s in chosen]
-        found.append(Bucket(torch.tensor(chosen), torch.tensor(tokens), ((2, longest),)))
-    return tuple(found)
-
-
-def plainly(query, key, value, s) -> list[torch.Tensor]:
-    """softmax(q k^T / sqrt(c)) v of one sequence and each head; column i of head j is number i h + j."""
-    start, stop = sum(LENGTHS[:s]), sum(LENGTHS[: s + 1])
-    mixed = []
-    for j in range(HEADS):
-        k, v = (x[start:stop].view(-1, WIDTH // HEADS, HEADS)[..., j] for x in (key, value))
-        q = query.view(-1, WIDTH // HEADS, HEADS)[..., j]
-        weights = (q @ k.t() / math.sqrt(WIDTH // HEADS)).softmax(-1)
-        mixed.append(weights @ v)
-    return mixed
-
-
-@pytest.mark.parametrize("only_last", [False, True])
-def test_attention_is_softmax_of_scaled_products_within_a_sequence(only_last):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_group_has_a_norm_of_its_own(dtype):
+    """In float32 by compiled loops, in float64 by torch."""
     torch.manual_seed(0)
-    n = sum(LENGTHS)
-    rows = torch.randn(n, 2 * WIDTH if only_last else 3 * WIDTH, requires_grad=True)
-    asked = torch.randn(4, WIDTH, requires_grad=True) if only_last else None
-    made = attention(rows, HEADS, buckets(), 0.0, asked)
-    *first, key, value = rows.split(WIDTH, 1)
-    expected = torch.zeros(len(made), WIDTH)
-    for s in range(4):
-        at = slice(s, s + 1) if only_last else slice(sum(LENGTHS[:s]), sum(LENGTHS[: s + 1]))
-        query = asked[at] if only_last else first[0][at]
-        out = torch.stack(plainly(query, key, value, s), -1)  # (r, c, h)
-        expected[at] = out.flatten(1)
-    torch.testing.assert_close(made, expected)
-    leaves = [rows, asked] if only_last else [rows]
-    weights = torch.randn_like(made)
-    mine = torch.autograd.grad((made * weights).sum(), leaves)
-    theirs = torch.autograd.grad((expected * weights).sum(), leaves)
+    norm = GroupedNorm(2, 5).to(dtype)
+    nn.init.normal_(norm.gain)
+    nn.init.normal_(norm.shift)
+    x = (3 + 2 * torch.randn(6, 5, dtype=dtype)).requires_grad_()
+    each = zip(x.view(2, 3, 5), norm.gain, norm.shift, strict=True)
+    expected = torch.cat([nn.functional.layer_norm(*(r, (5,), g, s)) for r, g, s in each])
+    torch.testing.assert_close(norm(x), expected)
+    leaves, weights = [x, norm.gain, norm.shift], torch.randn_like(expected)
+    mine, theirs = (torch.autograd.grad((y * weights).sum(), leaves) for y in (norm(x), expected))
     for gradient, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)
 
 
-def test_attention_with_dropout_has_the_gradient_of_what_it_computed():
-    """For fixed noise the output is linear in the values; their gradient is then a matter of sums."""
-    torch.manual_seed(0)
-    rows = torch.randn(sum(LENGTHS), 3 * WIDTH, requires_grad=True)
-
-    def made(x):
-        with drawing_from(Random([torch.Generator().manual_seed(3)])):
-            return attention(x, HEADS, buckets(), 0.5)
-
-    weights = torch.randn(sum(LENGTHS), WIDTH)
-    (gradient,) = torch.autograd.grad((made(rows) * weights).sum(), rows)
-    direction = torch.randn_like(rows)
-    step = 1e-2
-    ahead, behind = (
-        (made(rows.detach() + sign * step * direction) * weights).sum().double() for sign in (1, -1)
-    )
-    slope = (ahead - behind) / (2 * step)
-    assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=2e-2, abs=1e-2)
-    assert not torch.allclose(made(rows), attention(rows, HEADS, buckets(), 0.0))
-
-
-def test_attention_drops_its_share_and_keeps_the_mean():
-    torch.manual_seed(0)
-    rows = torch.randn(sum(LENGTHS), 3 * WIDTH)
-    rows[:, 2 * WIDTH :] = 1.0  # all values 1: without dropout every mixture is 1
-    with drawing_from(Random([torch.Generator().manual_seed(3)])):
-        mean = torch.stack([attention(rows, HEADS, buckets(), 0.25) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, torch.ones_like(mean), rtol=0, atol=0.06)
-
-
-def test_large_scores_do_not_overflow():
-    rows = 1e3 * torch.randn(sum(LENGTHS), 3 * WIDTH)
-    assert attention(rows, HEADS, buckets(), 0.0).isfinite().all()
-
-
-def test_shifted_adds_three_neighbours_and_its_gradient_goes_back_to_them():
-    torch.manual_seed(0)
-    # two frames of which tokens 0, 1, 2 see: none, 0, 1 / 0, 1, none / 1, none, none
-    sources = torch.tensor([[2, 0, 1], [0, 1, 2], [1, 2, 2]])
-    targets = torch.tensor([[1, 2], [0, 1], [3, 0]])
-    x = torch.randn(2, 3, 4, requires_grad=True)
-    made = shifted(x, sources, targets)
-    padded = torch.cat([x, torch.zeros(1, 3, 4)])
-    expected = sum(padded[sources[k], k] for k in range(3))
-    torch.testing.assert_close(made, expected)
-    weights = torch.randn_like(made)
-    mine, theirs = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (made, expected))
-    torch.testing.assert_close(mine, theirs)
-
-
-def test_a_norm_joined_to_the_next_layer_is_the_norm_and_then_the_layer():
-    torch.manual_seed(0)
-    norm, layer = GroupedNorm(2, 4), GroupedLinear([nn.Linear(4, 3) for _ in range(2)])
-    nn.init.normal_(norm.gain)
-    nn.init.normal_(norm.shift)
-    x = torch.randn(10, 4)
-    joined = layer(normalise(x), norm=norm)
-    torch.testing.assert_close(joined, layer(norm(normalise(x))))
-    for g in range(2):
-        rows = slice(5 * g, 5 * g + 5)
-        plain = nn.functional.layer_norm(x[rows], (4,), norm.gain[g], norm.shift[g])
-        expected = plain @ layer.weight[g].t() + layer.bias[g]
-        torch.testing.assert_close(joined[rows], expected)
-        torch.testing.assert_close(
-            layer(x, columns=slice(1, 3))[rows],
-            (x[rows] @ layer.weight[g].t() + layer.bias[g])[:, 1:],
-        )
+def test_a_linear_layer_without_a_bias_keeps_zeros():
+    layer = GroupedLinear([nn.Linear(4, 3, bias=False) for _ in range(2)])
+    x = torch.randn(2, 5, 4)
+    expected = torch.stack([x[g] @ layer.weight[g].t() for g in range(2)])
+    torch.testing.assert_close(layer(x), expected)
+    assert (layer(torch.zeros(2, 4)) == 0).all()
 
 
 def test_each_group_has_a_feed_forward_network_of_its_own():

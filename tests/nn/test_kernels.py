@@ -1,13 +1,11 @@
 """mmbench/nn/kernels.py against torch, which does the same on other devices and in float64."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmbench.nn import grouped, kernels
-from mmbench.randomness import Random
+from mmbench.nn import attend, kernels
 
 
 def test_powers_of_2_are_those_of_numpy():
@@ -17,43 +15,49 @@ def test_powers_of_2_are_those_of_numpy():
     assert 0 <= kernels._power_of_2(np.float32(-np.inf)) < 2e-38  # padding weighs nothing
 
 
-@given(
-    c=st.integers(1, 6),
-    r=st.integers(1, 5),
-    t=st.integers(1, 7),
-    x=st.sampled_from([1, 15, 16, 33, 512, 700]),
-    p=st.sampled_from([0.0, 0.25, 0.9]),
-    seed=st.integers(0, 2**31),
-)
-def test_kernels_are_the_equations_in_float64(c, r, t, x, p, seed):
-    generator = torch.Generator().manual_seed(seed)
+@st.composite
+def layouts(draw):
+    """Queries (s, r) and keys (s, t), rows of two tables, of which some are padding."""
+    s, r, t = draw(st.integers(1, 60)), draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    heads, columns = draw(st.integers(1, 12)), draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    q_at, at = rng.permutation(s * r).reshape(s, r), rng.permutation(s * t).reshape(s, t)
+    q_at[:, 1:][rng.random((s, r - 1)) < 0.3] = s * r
+    at[:, 1:][rng.random((s, t - 1)) < 0.3] = s * t  # a sequence has a token at least
+    return q_at, at, heads, columns * heads, rng
 
-    def draw(*size):
-        return torch.randn(size, generator=generator)
 
-    q, k, v, dy = draw(c, r, x), draw(c, t, x), draw(c, t, x), draw(c, r, x)
-    padding = torch.rand(t, x, generator=generator) < 0.3
-    padding[0] = False  # a sequence has a token at least
-    bias = torch.zeros(t, x).masked_fill(padding, -torch.inf)
-    noise = Random([generator]).noise([(r, t, x)])[0] if p else None
-    y, w = grouped._attend(q, k, v, bias, noise, p)
-    exact_q, exact_k, exact_v = (z.double() for z in (q, k, v))
-    expected_y, expected_w = grouped._attend(exact_q, exact_k, exact_v, bias.double(), noise, p)
-    torch.testing.assert_close(w, expected_w.float(), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(y, expected_y.float(), rtol=1e-4, atol=1e-5)
-    found = grouped._attend_backward(dy, q, k, v, w, noise, p)
-    expected = grouped._attend_backward(
-        dy.double(), exact_q, exact_k, exact_v, expected_w, noise, p
+@given(layouts(), st.sampled_from([0.0, 0.25, 0.9]))
+def test_kernels_are_the_equations_in_float64(layout, p):
+    q_at, at, heads, width, rng = layout
+    query, rows, d_out = (
+        torch.from_numpy(rng.standard_normal((n, wide)))
+        for n, wide in ((q_at.size, width), (at.size, 2 * width), (q_at.size, width))
     )
-    for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs.float(), rtol=1e-3, atol=1e-4)
+    shape = (q_at.shape[1], at.shape[1], len(at) * heads)
+    noise = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)) if p else None
+    places = torch.from_numpy(q_at), torch.from_numpy(at)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        q, kv, dy = (x.to(dtype) for x in (query, rows, d_out))
+        y, dq, dkv = torch.zeros_like(q), torch.zeros_like(q), torch.zeros_like(kv)
+        where = (q, places[0], kv, 0, places[1], heads)
+        w = attend._attend(*where, noise, p, y)
+        attend._attend_backward(dy, *where, w, noise, p, dq, dkv)
+        found.append([x.float() for x in (w, y, dq, dkv)])
+    real = torch.zeros(len(query), dtype=torch.bool)
+    real[places[0][places[0] < len(query)]] = True
+    for mine, exact in zip(*found, strict=True):
+        torch.testing.assert_close(mine, exact, rtol=1e-3, atol=1e-4)
+    assert (found[0][1][~real] == 0).all()  # what is no query is not written
 
 
 def test_a_nan_stays_one():
     """So that a loss that diverged is noticed."""
-    q = torch.full((2, 1, 16), torch.nan)
-    k = v = torch.ones(2, 3, 16)
-    y, _ = grouped._attend(q, k, v, torch.zeros(3, 16), None, 0.0)
+    q = torch.full((3, 2), torch.nan)
+    y = torch.zeros(3, 2)
+    at = torch.arange(3)[:, None]
+    attend._attend(q, at, torch.ones(3, 4), 0, at, 1, None, 0.0, y)
     assert y.isnan().all()
 
 
@@ -65,21 +69,3 @@ def test_where_nothing_can_be_kept_on_disk_kernels_are_compiled_all_the_same(mon
 
     monkeypatch.setattr(kernels, "njit", njit)
     assert kernels.compiled(len) is len
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_equations_gradient_is_autograds(dtype):
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(3, size, 8, dtype=torch.float64) for size in (2, 4, 4))
-    bias = torch.zeros(4, 8, dtype=torch.float64)
-    leaves = [z.clone().requires_grad_() for z in (q, k, v)]
-    weights = torch.einsum("crx,ctx->rtx", leaves[0], leaves[1]).mul(np.log(2)).softmax(1)
-    y = torch.einsum("rtx,ctx->crx", weights, leaves[2])
-    dy = torch.randn_like(y)
-    expected = torch.autograd.grad((y * dy).sum(), leaves)
-    q, k, v, bias, dy = (z.to(dtype) for z in (q, k, v, bias, dy))
-    made, w = grouped._attend(q, k, v, bias, None, 0.0)
-    torch.testing.assert_close(made.double(), y, rtol=1e-4, atol=1e-5)
-    dq, dk, dv = grouped._attend_backward(dy, q, k, v, w, None, 0.0)
-    for mine, theirs in zip((dq * np.log(2), dk * np.log(2), dv), expected, strict=True):
-        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-5)

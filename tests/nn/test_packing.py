@@ -1,12 +1,14 @@
 """mmbench/nn/packing.py against plain loops, over masks of every kind."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mmbench.nn.packing import Pack, pack
+from mmbench.nn.packing import Pack, between, lay, pack, stack_padded
 
 
 @st.composite
@@ -85,7 +87,9 @@ def test_buckets_hold_every_sequence_once_and_a_runs_together(given_masks):
     found = []
     for bucket in laid.buckets:
         place = 0
-        for run, (count, longest) in enumerate(bucket.runs):
+        assert bucket.asking.equal(bucket.tokens)
+        for run, (count, most, longest) in enumerate(bucket.runs):
+            assert most == longest
             own = bucket.sequences[place : place + count]
             groups = own // (len(laid.last) // laid.groups)
             assert (groups % laid.runs == run).all()
@@ -100,13 +104,53 @@ def test_buckets_hold_every_sequence_once_and_a_runs_together(given_masks):
 
 
 @given(masks())
-def test_grid_finds_each_frames_token(given_masks):
+def test_tokens_are_taken_from_frames_and_go_back_there(given_masks):
     valid, observed = given_masks
     laid = packed(valid, observed)
+    frames = torch.randn(*laid.shape, 2)
+    tokens = laid.take(frames)
+    assert len(tokens) == len(laid.time)
+    used = torch.zeros(laid.shape, dtype=torch.bool)
     for m, mask in enumerate(valid):
-        grid = laid.grid(mask.shape[2], m)
         for run, sample in np.ndindex(mask.shape[:2]):
-            expected = [len(laid.time)] * mask.shape[2]
+            group = m * laid.runs + run
             for token in tokens_of(laid, run, sample, m):
-                expected[int(laid.time[token])] = token
-            assert grid[run, sample].tolist() == expected
+                t = int(laid.time[token])
+                assert tokens[token].equal(frames[group, sample, t])
+                used[group, sample, t] = True
+    assert laid.spread(tokens).equal(frames * used[..., None])
+    for group in range(laid.groups):
+        sample, time, real = laid.frames_of(group)
+        found = torch.zeros(laid.shape[1:], dtype=torch.bool)
+        found[sample[real], time[real]] = True
+        assert found.equal(used[group]) and real.sum() == used[group].sum()
+
+
+@given(masks(), st.randoms())
+def test_buckets_between_two_layouts_pair_each_sequence_with_its_like(given_masks, random):
+    asked = packed(*given_masks)
+    shape = (asked.groups, asked.samples, random.randint(1, 6))
+    used = torch.rand(shape).lt(0.5).logical_or(torch.arange(shape[2]) == 0)
+    asking = replace(lay(used), runs=asked.runs)
+    found = []
+    for bucket in between(asking, asked):
+        assert sum(count for count, _, _ in bucket.runs) == len(bucket.sequences)
+        for laid, tokens, place in ((asking, bucket.asking, 1), (asked, bucket.tokens, 2)):
+            assert tokens.shape[1] == max(run[place] for run in bucket.runs)
+            for sequence, own in zip(bucket.sequences.tolist(), tokens, strict=True):
+                last, length = int(laid.last[sequence]), int(laid.length[sequence])
+                real = own[own < len(laid.time)].tolist()
+                assert real == list(range(last - length + 1, last + 1))
+        once = bucket.asked_once()
+        assert once.asking.squeeze(1).equal(bucket.sequences)
+        found += bucket.sequences.tolist()
+    assert sorted(found) == list(range(len(asked.length)))
+
+
+def test_shorter_sequences_are_padded_behind():
+    short, long = torch.ones(2, 3, 4), torch.ones(2, 5, 4)
+    both = stack_padded([short, long])
+    assert both.shape == (2, 2, 5, 4)
+    assert both[0, :, 3:].eq(0).all() and both[0, :, :3].eq(1).all() and both[1].eq(1).all()
+    flags = stack_padded([torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool)])
+    assert flags.dtype == torch.bool and not flags[0, :, 3:].any()

@@ -160,6 +160,24 @@ def test_cells_stay_in_training_for_cudnn():
     assert not net.dropout.training
 
 
+@pytest.mark.parametrize(("cell", "directions", "depth", "merge"), SHAPES)
+def test_packed_steps_in_float32_are_those_of_float64(cell, directions, depth, merge):
+    exact = made(cell, directions, depth, merge)
+    net = made(cell, directions, depth, merge).float()
+    valid = torch.cat([VALID, VALID & False, VALID.flip(0)])  # a row of nothing, rows of one length
+    x = frames(valid).requires_grad_()
+    found = []
+    for model, own in ((exact, x), (net, x.detach().float().requires_grad_())):
+        states, last = model(own, valid), model.last(own, valid)
+        loss = (states * torch.arange(1, states.shape[-1] + 1)).sum() + last.square().sum()
+        gradients = torch.autograd.grad(loss, [own, *model.parameters()])
+        found.append([states, last, *gradients])
+    for theirs, ours in zip(*found, strict=True):
+        assert ours.dtype == torch.float32
+        limit = 1e-5 * theirs.abs().max().item()
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=limit)
+
+
 # -- Packed steps ------------------------------------------------------------------------------
 
 

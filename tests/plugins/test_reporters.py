@@ -110,9 +110,45 @@ def test_formulas_hashes_and_privileges_stand_beside_the_numbers(text):
         "Data dddddddddddd",
         "| teacher",
         "mmbench 0.1.0, torch 2.13.0",
-        "alpha decides 1 points",
     ):
         assert said in text, said
+
+
+def decided(manifest, method, *deviations):
+    manifest["method"] |= {"deviations": list(deviations), "paper": f"the paper of {method}"}
+    return manifest
+
+
+def test_deviations_stand_in_full_and_folded_away(make_manifest):
+    points = ("E* < 1, H~ and `x*~` as\n printed", "two")
+    manifests = [decided(make_manifest("alpha", s), "alpha", *points) for s in (0, 1)]
+    text = Markdown().render(Leaderboard.from_manifests("small", manifests))
+    assert text.split("### What each method decides for itself\n\n")[1] == (
+        "<details><summary>alpha: 2 points that the paper leaves open or states otherwise</summary>\n\n"
+        "the paper of alpha\n\n"
+        "1. E\\* &lt; 1, H\\~ and `x*~` as printed\n"
+        "2. two\n\n"
+        "</details>\n"
+    )
+
+
+def test_methods_that_decide_the_same_say_so_once(make_manifest):
+    manifests = [decided(make_manifest(m), "alpha", "one") for m in ("alpha", "beta")]
+    manifests.append(decided(make_manifest("gamma"), "gamma", "another"))
+    text = Markdown().render(Leaderboard.from_manifests("small", manifests))
+    assert text.count("<details>") == 2 and text.count("1. one") == 1
+    assert "<summary>alpha, beta: 1 point that" in text and "<summary>gamma: 1 point that" in text
+
+
+@pytest.mark.parametrize(
+    "lack", [("deviations",), ("deviations", "privileges", "paper", "summary")]
+)
+def test_results_that_say_nothing_of_their_method_are_shown_too(make_manifest, lack):
+    manifest = make_manifest()
+    for name in lack:
+        del manifest["method"][name]
+    text = Markdown().render(Leaderboard.from_manifests("small", [manifest]))
+    assert "| alpha" in text and "<details>" not in text and "decides for itself" not in text
 
 
 def test_the_file_that_was_imported_stands_beside_the_numbers(make_manifest, text):

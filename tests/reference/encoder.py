@@ -75,17 +75,27 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads, attention_dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Padding is not attended to, hidden frames are; where nothing is valid (B, T), the first is."""
+    def states(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Every position's encoding (B, T, d); what is not `attended` (B, T) to means nothing."""
         x = self.convolution(self.dropout(x).transpose(1, 2)).transpose(1, 2) + self.positions
-        padding = ~valid
-        padding[padding.all(1), 0] = False
         for layer in self.layers:
-            x = layer(x, padding)
-        x = self.norm(x)
+            x = layer(x, ~attended)
+        return self.norm(x)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """The last of the frames that are attended to."""
+        seen = attended(valid)
+        x = self.states(x, seen)
         frames = torch.arange(1, x.shape[1] + 1, device=x.device)
-        last = (frames * ~padding).argmax(1)  # (B,)
+        last = (frames * seen).argmax(1)  # (B,)
         return x[torch.arange(len(x)), last]
+
+
+def attended(valid: Tensor) -> Tensor:
+    """Padding is not, hidden frames are; where nothing is valid (B, T), the first frame is."""
+    seen = valid.clone()
+    seen[~valid.any(1), 0] = True
+    return seen
 
 
 class Encoders(nn.ModuleList):

@@ -4,7 +4,7 @@ Letters: B samples, M modalities, d embedding size, k = d/2, scales i = 1, 2, 3,
 tensors has one for each modality or scale.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
-from tests.reference.adam import Adam
+from tests.reference.adam import Adam, adam
 from tests.reference.encoder import Encoders, dense, two_layers
 
 Terms = dict[str, Tensor]
@@ -207,3 +207,30 @@ def student_step(
     terms = student_loss(model, teacher, student, batch, rng)
     learn.step(terms)
     return {**apart, **terms}
+
+
+class TeacherTrainer:
+    """Updates of the teacher."""
+
+    def __init__(self, spec: DataSpec, **settings: Any) -> None:
+        self.model = HRLF(spec, **settings)
+        self.adam = adam(spec, self.model.teacher)
+
+    def step(self, batch: Batch) -> Terms:
+        """One, on a complete batch; returns the loss terms."""
+        return teacher_step(self.model, self.adam, batch)
+
+
+class StudentTrainer:
+    """Updates of the student and of what it is measured by."""
+
+    def __init__(self, spec: DataSpec, **settings: Any) -> None:
+        self.model = HRLF(spec, **settings)
+        self.model.start_student()
+        self.discriminate = adam(spec, self.model.discriminators)
+        self.learn = adam(spec, self.model.student, self.model.statistics)
+        self.rng = torch.Generator()
+
+    def step(self, batch: Batch) -> Terms:
+        """One, on an incomplete batch with its complete form; returns the loss terms."""
+        return student_step(self.model, self.discriminate, self.learn, batch, self.rng)

@@ -3,13 +3,15 @@
 Letters: B samples, M modalities, d embedding size, L labels.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmbench.batching import Batch
 from mmbench.data import DataSpec
-from tests.reference.adam import Adam
+from tests.reference.adam import Adam, adam
 from tests.reference.encoder import Encoders, two_layers
 
 
@@ -46,3 +48,15 @@ def train_step(model: LateFusion, adam: Adam, batch: Batch) -> dict[str, Tensor]
     terms = loss(model(batch), batch)
     adam.step(terms)
     return terms
+
+
+class Trainer:
+    """Updates by one Adam."""
+
+    def __init__(self, spec: DataSpec, **settings: Any) -> None:
+        self.model = LateFusion(spec, **settings)
+        self.adam = adam(spec, self.model)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One, on an incomplete batch; returns the loss."""
+        return train_step(self.model, self.adam, batch)

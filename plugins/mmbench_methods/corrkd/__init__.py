@@ -54,10 +54,9 @@ class Network(nn.Module):
         """H (B, M d): the mean of each modality's encodings over its valid positions."""
         means = []
         for name, sequence in self.front.sequences(batch).items():  # (B, T, d), zero at padding
-            count = batch.valid[name].sum(1)
-            # A modality of which nothing is seen is encoded at every position.
-            count = torch.where(count == 0, sequence.shape[1], count)
-            means.append(sequence.sum(1) / count[:, None])
+            # A modality of which nothing is seen is encoded as one empty frame.
+            count = batch.valid[name].sum(1, keepdim=True).clamp(min=1)
+            means.append(sequence.sum(1) / count)
         return torch.cat(means, -1)
 
     def forward(self, batch: mmbench.Batch) -> View:
@@ -100,8 +99,8 @@ class CorrKD(mmbench.Method):
         "responses. It learns by cross-entropy with weight 1, in both networks, and is not used in a "
         "prediction.",
         "All losses have weight 1, as in the paper.",
-        "The global average is taken over each modality's frames that are not padding; over all positions "
-        "where nothing of a modality is seen. Streams may differ in length.",
+        "The global average is taken over each modality's frames that are not padding; a modality of which "
+        "nothing is seen is one empty frame. Streams may differ in length.",
         "Modalities go missing by msm@1 where the paper has Modality Random Missing.",
         "Front end, depth, starts and dropouts are HRLF's, so that the two differ in their losses and in "
         "factorisation; the paper's front end is the same to the letter.",

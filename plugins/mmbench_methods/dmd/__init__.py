@@ -18,9 +18,17 @@ import torch
 from torch import Tensor, nn
 
 import mmbench
-from mmbench.nn import Linears
 from mmbench_methods.dmd import losses
-from mmbench_methods.dmd.network import KERNEL, Decoupling, Fusion, Head, Parts, Reading, Verdict
+from mmbench_methods.dmd.network import (
+    KERNEL,
+    Decoupling,
+    Fusion,
+    Head,
+    Parts,
+    Reading,
+    Verdict,
+    side_by_side,
+)
 
 HOMOGENEOUS_SIZE, HETEROGENEOUS_SIZE = 64, 32
 """Widths of the graphs' nodes."""
@@ -104,8 +112,8 @@ class DMD(mmbench.Method):
         self.decoupling = Decoupling(spec, width)
         self.fusion = Fusion(spec, width, depth)
 
-        self.decoder = Linears(modalities, 2 * width, width, bias=False)
-        self.align = Linears(modalities, flat, width)
+        self.decoder = side_by_side(modalities, 2 * width, width, bias=False)
+        self.align = side_by_side(modalities, flat, width)
         self.homogeneous_head = Head(modalities, flat, spec, narrow=width)
         self.heterogeneous_head = Head(modalities, wide, spec)
         self.shared_head = Head(1, modalities * width, spec)

@@ -16,10 +16,11 @@ from mmbench.data import DataSpec
 from mmbench.nn import (
     Dropout,
     Encoder,
-    Linears,
+    GroupedLinear,
+    Memory,
     attended,
-    by_length,
-    last_valid,
+    between,
+    lay,
     linear,
     positional_encoding,
     stack_padded,
@@ -74,12 +75,12 @@ class Decoupling(nn.Module):
         )
         self.convolution = nn.ModuleDict(
             {
-                m: _unbiased(KERNEL * modality.width, width)
+                m: linear(KERNEL * modality.width, width, bias=False)
                 for m, modality in spec.modalities.items()
             }
         )
-        self.exclusive = Linears(len(spec.modalities), width, width, bias=False)
-        self.shared = _unbiased(width, width)
+        self.exclusive = side_by_side(len(spec.modalities), width, width, bias=False)
+        self.shared = linear(width, width, bias=False)
 
     def forward(self, batch: Batch) -> Parts:
         """The parts of a batch; zero where the convolution reads zeros, for nothing adds a bias."""
@@ -117,29 +118,29 @@ class Fusion(nn.Module):
         self.crossmodal = Encoder(len(self.pairs), width, depth=depth, **settings)
         self.memory = Encoder(modalities, wide, depth=max(depth, MEMORY_DEPTH), **settings)
         self.homogeneous = Encoder(modalities, width, depth=depth, **settings)
-        self.exclusive_gate = Linears(modalities, wide, wide)
+        self.exclusive_gate = side_by_side(modalities, wide, wide)
         self.shared_gate = linear(modalities * width, modalities * width)
         self.head = Head(1, modalities * (wide + width), spec)
 
     def forward(self, parts: Parts) -> Reading:
         """The Transformers' answers at each modality's last frame."""
-        exclusive, shared = parts.exclusive + self.positions, parts.shared + self.positions
-        h, common = by_length(self._read, parts.seen, exclusive, shared)
-        return Reading(h, common.transpose(0, 1).flatten(1))
-
-    def _read(
-        self, frames: slice, seen: Tensor, exclusive: Tensor, shared: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(M, B, T, d) twice to (M, B, (M-1) d) and (M, B, d)."""
-        last = last_valid(seen.flatten(0, 1)).view(seen.shape[:2])  # (M, B)
-        each = exclusive.unbind()
-        targets = torch.stack([each[to] for to, _ in self.pairs])  # (M (M-1), B, T, d)
-        sources = torch.stack([each[source] for _, source in self.pairs])
-        crossed = self.crossmodal(targets, seen[[source for _, source in self.pairs]], sources)
-        crossed = crossed.view(len(seen), -1, *crossed.shape[1:])  # (M, M-1, B, T, d)
-        joined = torch.cat(crossed.unbind(1), -1)  # (M, B, T, (M-1) d)
-        joined = joined + self.wide_positions[frames]
-        return self.memory(joined, seen, at=last), self.homogeneous(shared, seen, at=last)
+        modalities, samples = parts.seen.shape[:2]
+        to, source = (list(numbers) for numbers in zip(*self.pairs, strict=True))
+        each, asking, asked = lay(parts.seen), lay(parts.seen[to]), lay(parts.seen[source])
+        shared = each.take(parts.shared + self.positions)  # (N, d)
+        exclusive = parts.exclusive + self.positions
+        crossed = self.crossmodal(
+            asking.take(exclusive[to]),
+            asking,
+            Memory(asked.take(exclusive[source]), between(asking, asked)),
+        )
+        # a modality's pairs stand one after another, each laid out as the modality itself is
+        joined = crossed.view(modalities, modalities - 1, -1, crossed.shape[1]).transpose(1, 2)
+        joined = joined.reshape(len(shared), -1) + self.wide_positions[each.time]
+        h = self.memory(joined, each, only_last=True)
+        common = self.homogeneous(shared, each, only_last=True)
+        common = common.view(modalities, samples, -1).transpose(0, 1).flatten(1)
+        return Reading(h.view(modalities, samples, -1), common)
 
     def represent(self, reading: Reading) -> Tensor:
         """The gated parts side by side (B, M M d)."""
@@ -161,9 +162,9 @@ class Head(nn.Module):
         super().__init__()
         self.bottleneck = narrow is not None
         narrow = narrow or width
-        self.first = Linears(groups, width, narrow, relu=True)
-        self.second = Linears(groups, narrow, width)
-        self.out = Linears(groups, width, spec.task.n_out)
+        self.first = side_by_side(groups, width, narrow, relu=True)
+        self.second = side_by_side(groups, narrow, width)
+        self.out = side_by_side(groups, width, spec.task.n_out)
         self.dropout = Dropout(spec.schedule.output_dropout)
 
     def forward(self, x: Tensor) -> Verdict:
@@ -180,11 +181,11 @@ def pairs(modalities: int) -> list[tuple[int, int]]:
     ]
 
 
-def _unbiased(width_in: int, width_out: int) -> nn.Linear:
-    """`mmbench.nn.linear` without a bias: what is zero stays zero."""
-    layer = nn.Linear(width_in, width_out, bias=False)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-    return layer
+def side_by_side(
+    groups: int, width_in: int, width_out: int, *, relu: bool = False, bias: bool = True
+) -> GroupedLinear:
+    """G linear layers, each of which starts as `mmbench.nn.linear`."""
+    return GroupedLinear([linear(width_in, width_out, relu=relu, bias=bias) for _ in range(groups)])
 
 
 def _windows(x: Tensor) -> list[Tensor]:

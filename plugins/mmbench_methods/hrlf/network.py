@@ -147,24 +147,28 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.layer = layer
         width_out, width_in = layer.weight.shape
-        self.register_buffer("left", normalize(torch.randn(width_out), dim=0))
+        self.register_buffer("left", torch.zeros(width_out))
         self.register_buffer("right", normalize(torch.randn(width_in), dim=0))
         for _ in range(15):
             self._iterate()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) to (B, out)."""
-        if self.training:
-            self._iterate()
-        left, right = self.left.clone(), self.right.clone()  # the next round changes them
+        left, right = self._iterate() if self.training else (self.left, self.right)
         largest = left @ (self.layer.weight @ right)
         return linear_function(x, self.layer.weight / largest, self.layer.bias)
 
     @torch.no_grad()
-    def _iterate(self) -> None:
+    def _iterate(self) -> tuple[Tensor, Tensor]:
+        """One round; gives copies of the vectors, which the next round will change."""
         weight = self.layer.weight
-        self.left.copy_(normalize(weight @ self.right, dim=0))
-        self.right.copy_(normalize(weight.t() @ self.left, dim=0))
+        left = weight @ self.right
+        left /= left.norm()
+        right = left @ weight
+        right /= right.norm()
+        self.left.copy_(left)
+        self.right.copy_(right)
+        return left, right
 
 
 def bounded_mlp(*widths: int) -> nn.Sequential:

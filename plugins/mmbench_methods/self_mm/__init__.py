@@ -51,8 +51,12 @@ class SelfMM(mmbench.Method):
         "has for no method. The text is the first modality in the data set's order.",
         "Other sizes are those of the released code for MOSI: LSTMs of 32 and 64, encodings of 16 and 32, fusion "
         "of 128. A fourth modality and later ones take the third's; with two there is no third.",
-        "One learning rate for all parameters, the data set's, constant and without weight decay, where the "
-        "released code has four groups, accumulates gradients and stops early.",
+        "One learning rate for all parameters, the data set's, constant, where the released code has four groups, "
+        "adds up the gradients of four batches and stops early. So by the third epoch, when a modality's label "
+        "first counts, there have been more and larger updates, and without weight decay the validation loss may "
+        "already rise.",
+        "One weight decay for all parameters, 0.003, where the released code has 0.001 to 0.01 for most groups: of "
+        "0, 0.001, 0.003 and 0.01 the one with the lowest validation loss on IEMOCAP's twin.",
         "Dropout before each linear layer is the data set's output dropout, and on inputs its input "
         "dropout. Linear layers start by He et al. 2015; the LSTMs start as torch's do.",
         "The epoch kept is that of the lowest task loss on complete validation samples, a squared error for a score, "
@@ -73,9 +77,16 @@ class SelfMM(mmbench.Method):
         "Any number of modalities from two up.",
     )
 
-    def __init__(self, spec: mmbench.DataSpec, *, width: int = 128, absolute: bool = True) -> None:
+    def __init__(
+        self,
+        spec: mmbench.DataSpec,
+        *,
+        width: int = 128,
+        absolute: bool = True,
+        weight_decay: float = 3e-3,
+    ) -> None:
         super().__init__(spec)
-        self.absolute = absolute
+        self.absolute, self.weight_decay = absolute, weight_decay
         widths = [width for _, width in sizes(spec).values()]
         n_labels = labels.width(spec.task)
         dropout = spec.schedule.output_dropout
@@ -109,7 +120,9 @@ class SelfMM(mmbench.Method):
 
     def stages(self) -> Sequence[mmbench.Stage]:
         """One stage on complete data; labels move after each update."""
-        step = mmbench.Step(self.loss, updates=[self], after=self.remember)
+        step = mmbench.Step(
+            self.loss, updates=[self], weight_decay=self.weight_decay, after=self.remember
+        )
         return [
             mmbench.Stage(
                 "train", data="complete", prepare=self.begin, forward=self.view, steps=[step]

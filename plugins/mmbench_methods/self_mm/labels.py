@@ -56,15 +56,14 @@ def leaning(features: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
 
     D are Euclidean distances to the two centres.
     """
-    to_positive, to_negative = (
-        torch.cdist(features, centre, compute_mode="donot_use_mm_for_euclid_dist")
-        for centre in (positive, negative)
-    )
+    both = torch.cat([positive, negative])
+    distances = torch.cdist(features, both, compute_mode="donot_use_mm_for_euclid_dist")
+    to_positive, to_negative = distances.chunk(2, 1)  # (B, L)
     return (to_negative - to_positive) / (to_positive + EPSILON)
 
 
 def shifted(label: Tensor, own: Tensor, fused: Tensor, limit: float) -> Tensor:
-    """A modality's new label, from the sample's label, its own alpha and that of the fusion, all (B, L).
+    """A modality's new label, from the sample's label, its own alpha and that of the fusion, all (..., B, L).
 
     The mean of label * own / fused and of label + own - fused, the two ways in which a label may be
     thought to follow alpha, cut to [-limit, limit].
@@ -113,14 +112,14 @@ class Memory(nn.Module):
 
     def _move(self, features: Sequence[Tensor], index: Tensor, epoch: int) -> None:
         """By the centres of what is remembered, in which this batch is still as it last was."""
-        alphas, defined = [], []
+        leanings, both = [], []
         for place, rows in enumerate(features):
-            positive, negative, both = centres(self.features(place), self.labels[place])
-            alphas.append(leaning(rows, positive, negative))
-            defined.append(both)
-        for place in range(1, len(features)):
-            old = self.labels[place, index]  # (B, L)
-            new = shifted(self.labels[0, index], alphas[place], alphas[0], self.limit)
-            # Where no sample is positive, or none negative, a centre is missing and the label stays.
-            moves = defined[0] & defined[place]  # (L,)
-            self.labels[place, index] = torch.where(moves, momentum(old, new, epoch), old)
+            positive, negative, there = centres(self.features(place), self.labels[place])
+            leanings.append(leaning(rows, positive, negative))
+            both.append(there)
+        alphas, defined = torch.stack(leanings), torch.stack(both)  # (1 + M, B, L), (1 + M, L)
+        old = self.labels[1:, index]  # (M, B, L)
+        new = shifted(self.labels[0, index], alphas[1:], alphas[0], self.limit)
+        # Where no sample is positive, or none negative, a centre is missing and the label stays.
+        moves = (defined[0] & defined[1:])[:, None]  # (M, 1, L)
+        self.labels[1:, index] = torch.where(moves, momentum(old, new, epoch), old)

@@ -5,7 +5,7 @@ Zhaohong Wan, Xiaojun Wan; WWW 2020, https://arxiv.org/abs/2009.02902.
 
 What lies between the encoder and the decoder of a translation knows of both modalities. A cell has two of
 them, pivot -> m and back; the second one's encoder reads the first one's translation, never m itself.
-Letters: B samples, M modalities, C = M - 1 cells, T frames, D features, d = `width`.
+Letters: B samples, M modalities, C = M - 1 cells, T frames, n tokens of a cell, D features, d = `width`.
 
     network.py  the unimodal encoders and the cells
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import mmbench
-from mmbench.nn import Linears, linear
+from mmbench.nn import GroupedLinear, Sequences, linear
 from mmbench_methods.transm.network import Network
 
 
@@ -27,11 +27,13 @@ class View(NamedTuple):
     """What the losses need."""
 
     there: list[Tensor]
-    """m^ (B, T, D) of each modality but the pivot, standardised."""
+    """m^ (n, D) of each modality but the pivot, standardised; the frames that were attended to."""
     back: Tensor
-    """t^ (C, B, T, D) of the pivot, standardised; from each cell."""
-    seen: dict[str, Tensor]
-    """Bool (B, T) by modality: the frames that were attended to."""
+    """t^ (C, n, D) of the pivot, standardised; from each cell."""
+    others: Sequences
+    """Which frames `there` has."""
+    pivot: Sequences
+    """Which frames `back` has."""
     logits: Tensor
     """(B, n_out)."""
 
@@ -99,7 +101,9 @@ class TransM(mmbench.Method):
         )
         self.head = linear(self.network.width, spec.task.n_out)
         self.speak_there = nn.ModuleDict({m: linear(width, spec.widths[m]) for m in self.others})
-        self.speak_back = Linears(len(self.others), width, spec.widths[self.pivot])
+        self.speak_back = GroupedLinear(
+            [linear(width, spec.widths[self.pivot]) for _ in self.others]
+        )
         self.scales = nn.ModuleDict({m: Scale(size) for m, size in spec.widths.items()})
 
     @classmethod
@@ -142,14 +146,14 @@ class TransM(mmbench.Method):
     def view(self, batch: mmbench.Batch) -> View:
         """Everything that the losses need."""
         made = self.network.translate(batch)
-        lengths = self.spec.lengths
+        cells = len(self.others)
+        there = made.there.view(cells, -1, made.there.shape[1])
+        back = self.speak_back(made.back)
         return View(
-            [
-                self.speak_there[m](x[:, : lengths[m]])
-                for m, x in zip(self.others, made.there, strict=True)
-            ],
-            self.speak_back(made.back)[:, :, : lengths[self.pivot]],
-            {m: x[:, : lengths[m]] for m, x in zip(lengths, made.seen, strict=True)},
+            [self.speak_there[m](x) for m, x in zip(self.others, there, strict=True)],
+            back.view(cells, -1, back.shape[1]),
+            made.others,
+            made.pivot,
             self.head(made.joint),
         )
 
@@ -158,12 +162,15 @@ class TransM(mmbench.Method):
         terms = {"task": self.spec.task.loss(view.logits, batch.truth)}
         complete = batch.complete
         assert complete is not None
-        wanted = {m: self.scales[m](x) for m, x in complete.features.items()}
-        for m, there, back in zip(self.others, view.there, view.back, strict=True):
-            for name, made, to in ((f"to {m}", there, m), (f"back from {m}", back, self.pivot)):
-                frames = complete.valid[to] & view.seen[to]
-                error = absolute_error(made, wanted[to], frames)
-                terms[name] = self.translation_weight * error
+        for cell, m in enumerate(self.others):
+            for name, made, to, laid in (
+                (f"to {m}", view.there[cell], m, view.others),
+                (f"back from {m}", view.back[cell], self.pivot, view.pivot),
+            ):
+                sample, time, real = laid.frames_of(cell)
+                wanted = self.scales[to](complete.features[to][sample, time])  # (n, D)
+                frames = real & complete.valid[to][sample, time]
+                terms[name] = self.translation_weight * absolute_error(made, wanted, frames)
         return terms
 
 
@@ -192,8 +199,8 @@ class Scale(nn.Module):
 
 
 def absolute_error(made: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
-    """Mean over valid (B, T) frames and features of (B, T, D); 0 if there are none."""
-    error = (made - wanted).abs().mean(-1)  # (B, T)
+    """Mean over valid (n,) frames and features of (n, D); 0 if there are none."""
+    error = (made - wanted).abs().mean(-1)  # (n,)
     return (error * valid).sum() / valid.sum().clamp(min=1)
 
 

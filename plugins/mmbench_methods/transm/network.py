@@ -1,12 +1,13 @@
 """TransM's network: a recurrent encoder for each modality, and the cells side by side.
 
-Letters: B samples, M modalities, C = M - 1 cells, T frames, d embedding size. Modalities stand side by side
-on a first axis M, and cells on a first axis C; shorter sequences are padded to the longest.
+Letters: B samples, M modalities, C = M - 1 cells, T frames, d embedding size, N tokens of the cells.
+Modalities stand side by side on a first axis M, shorter ones padded to the longest. In the cells there is
+no padding: a cell is a group of tokens, those of the pivot or those of the other modality.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +19,14 @@ from mmbench.nn import (
     Decoder,
     Dropout,
     Encoder,
+    Memory,
     Recurrent,
+    Sequences,
     attended,
-    by_length,
+    between,
     last_valid,
+    lay,
     linear,
-    pick,
     positional_encoding,
     stack_padded,
 )
@@ -33,15 +36,15 @@ class Cells(NamedTuple):
     """The cells as far as the translation from the pivot."""
 
     u: Tensor
-    """The pivot with positions (C, B, T, d), the same for every cell."""
-    u_seen: Tensor
-    """Bool (C, B, T)."""
-    m_seen: Tensor
-    """Bool (C, B, T)."""
+    """The pivot with positions (N, d), the same for every cell."""
+    pivot: Sequences
+    """Where u and E_f are, for each cell."""
+    others: Sequences
+    """Where D_f is."""
     encoded: Tensor
-    """E_f (C, B, T, d), of u alone."""
+    """E_f (N, d), of u alone."""
     translated: Tensor
-    """D_f (C, B, T, d)."""
+    """D_f (N, d)."""
     again: Tensor
     """The same with positions."""
 
@@ -52,11 +55,13 @@ class Translation(NamedTuple):
     joint: Tensor
     """(B, (3M - 2) d)."""
     there: Tensor
-    """D_f (C, B, T, d)."""
+    """D_f (N, d)."""
     back: Tensor
-    """D_b (C, B, T, d)."""
-    seen: Tensor
-    """Bool (M, B, T): the frames that were attended to."""
+    """D_b (N, d)."""
+    others: Sequences
+    """Where D_f is."""
+    pivot: Sequences
+    """Where D_b is."""
 
 
 class Network(nn.Module):
@@ -103,13 +108,23 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The encoders' outputs of all cells and the unimodal ones, (B, (3M - 2) d)."""
         g, seen = self.embed(batch)
-        return self._join(by_length(self.read, seen, g))
+        cells = self.cells(g, seen)
+        back = self.encode_back(cells.again, cells.others, only_last=True)
+        return self._join(cells, back, g, seen)
 
     def translate(self, batch: Batch) -> Translation:
         """The same, and the translations there and back."""
         g, seen = self.embed(batch)
-        *read, there, back = by_length(self.read_and_translate, seen, g)
-        return Translation(self._join(read), there, back, seen)
+        cells = self.cells(g, seen)
+        back = self.encode_back(cells.again, cells.others)
+        asked = Memory(back, between(cells.pivot, cells.others))
+        return Translation(
+            self._join(cells, back.index_select(0, cells.others.last), g, seen),
+            cells.translated,
+            self.decode_back(cells.u, cells.pivot, asked),
+            cells.others,
+            cells.pivot,
+        )
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """g (M, B, T, d), and the frames to attend to (M, B, T)."""
@@ -120,39 +135,25 @@ class Network(nn.Module):
             g.append(self.dropout(layer(self.dropout(states)).tanh()))
         return stack_padded(g), stack_padded([seen[m] for m in self.dense])
 
-    def cells(self, frames: slice, seen: Tensor, g: Tensor) -> Cells:
-        """All cells, over these frames, as far as the translation from the pivot."""
-        g = g + self.positions[frames]
-        pivot = [self.pivot] * len(self.others)
-        u, u_seen = g[pivot], seen[pivot]
-        m, m_seen = g[self.others], seen[self.others]
-        encoded = self.encode_there(u, u_seen)
-        translated = self.decode_there(m, m_seen, encoded, u_seen)
-        again = translated + self.positions[frames]
-        return Cells(u, u_seen, m_seen, encoded, translated, again)
+    def cells(self, g: Tensor, seen: Tensor) -> Cells:
+        """All cells as far as the translation from the pivot."""
+        g = g + self.positions
+        repeated = [self.pivot] * len(self.others)
+        pivot, others = lay(seen[repeated]), lay(seen[self.others])
+        u = pivot.take(g[repeated])
+        encoded = self.encode_there(u, pivot)
+        asked = Memory(encoded, between(others, pivot))
+        translated = self.decode_there(others.take(g[self.others]), others, asked)
+        again = translated + self.positions[others.time]
+        return Cells(u, pivot, others, encoded, translated, again)
 
-    def read(self, frames: slice, seen: Tensor, g: Tensor) -> tuple[Tensor, ...]:
-        """E_f and E_b (C, B, d) and g (M, B, d), each at the modality's last frame."""
-        cells = self.cells(frames, seen, g)
-        back = self.encode_back(cells.again, cells.m_seen, at=_last(cells.m_seen))
-        return pick(cells.encoded, _last(cells.u_seen)), back, pick(g, _last(seen))
-
-    def read_and_translate(self, frames: slice, seen: Tensor, g: Tensor) -> tuple[Tensor, ...]:
-        """The same, then D_f and D_b (C, B, T, d)."""
-        cells = self.cells(frames, seen, g)
-        back = self.encode_back(cells.again, cells.m_seen)
-        decoded = self.decode_back(cells.u, cells.u_seen, back, cells.m_seen)
-        return (
-            pick(cells.encoded, _last(cells.u_seen)),
-            pick(back, _last(cells.m_seen)),
-            pick(g, _last(seen)),
-            cells.translated,
-            decoded,
-        )
-
-    def _join(self, read: Iterable[Tensor]) -> Tensor:
-        """Vectors (M or C, B, d) side by side."""
-        return self.output_dropout(torch.cat([vector for part in read for vector in part], -1))
+    def _join(self, cells: Cells, back: Tensor, g: Tensor, seen: Tensor) -> Tensor:
+        """E_f, E_b (C B, d) and g, each at the modality's last frame, side by side."""
+        encoded = cells.encoded.index_select(0, cells.pivot.last)
+        last = last_valid(seen.flatten(0, 1))  # (M B,)
+        ends = g.flatten(0, 1)[torch.arange(len(last), device=last.device), last]
+        vectors = torch.cat([encoded, back, ends]).view(-1, g.shape[1], g.shape[3])
+        return self.output_dropout(vectors.transpose(0, 1).flatten(1))
 
 
 def frames_of(valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -166,8 +167,3 @@ def frames_of(valid: Mapping[str, Tensor]) -> dict[str, Tensor]:
         some = torch.stack(list(valid.values())).any(0)
         frames = {m: torch.where(x.any(1, keepdim=True), x, some) for m, x in valid.items()}
     return {m: attended(x) for m, x in frames.items()}
-
-
-def _last(seen: Tensor) -> Tensor:
-    """The last frame to attend to (G, B) of each (G, B, T)."""
-    return last_valid(seen.flatten(0, 1)).view(seen.shape[:2])

@@ -1,0 +1,223 @@
+"""`mmbench compare`: what differs between two sets of scores, and why it may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmbench.cli.options import warn_damaged
+from mmbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmbench.compare import Pair, Side
+
+    Metrics = Mapping[str, Any]
+
+BELOW = "↓"
+
+
+@click.command()
+@click.argument("left")
+@click.argument("right")
+@click.option(
+    "--fail-on-regression",
+    is_flag=True,
+    help="Exit 1 if LEFT is worse somewhere by more than 3 standard deviations over seeds.",
+)
+def compare(left: str, right: str, fail_on_regression: bool) -> int:
+    """Compare LEFT with RIGHT, cell by cell, as Markdown; a difference is LEFT less RIGHT.
+
+    Each is a store, a leaderboard's CSV or, for what HRLF's tables 1 to 3 report, the word paper.
+    """
+    from mmbench import compare as scores
+    from mmbench.registry import discover
+    from mmbench.store import Store
+
+    registry = discover()
+    for origin in (left, right):
+        if Path(origin).is_dir():
+            warn_damaged(Store(Path(origin)))
+    sides = scores.read(left, registry), scores.read(right, registry)
+    pairs = scores.compare(*sides, registry)
+    for pair in pairs:
+        if fail_on_regression and pair.mixed:
+            raise UsageError(
+                f"--fail-on-regression: one of {pair.left} and {pair.right} is synthetic and the other "
+                "real; a difference between them is no regression"
+            )
+    metrics = {name: found.cls for name, found in registry.classes["metric"].items()}
+    blocks = [block for pair in pairs for block in _report(pair, *sides, metrics)]
+    click.echo("\n\n".join(blocks))
+    return int(fail_on_regression and any(pair.cells["regressed"].any() for pair in pairs))
+
+
+def _report(pair: Pair, left: Side, right: Side, metrics: Metrics) -> Iterator[str]:
+    both_ours = not (left.reported or right.reported)
+    titles = [
+        side if both_ours else "Reported" if which.reported else "Measured"
+        for side, which in (("Left", left), ("Right", right))
+    ]
+    yield f"# {titles[0]}: {pair.left} of {left.origin}. {titles[1]}: {pair.right} of {right.origin}"
+    yield from _synthetic(pair)
+    yield from _below(pair, metrics)
+    yield _summary(pair, titles)
+    by = [*(["table"] if "table" in pair.cells else []), "method", "metric", "protocol"]
+    for _, group in pair.cells.groupby(by, sort=False):
+        yield from _section(group, titles, metrics)
+    star = " \\* called significant by the paper." if left.reported or right.reported else ""
+    yield f"{BELOW} below the floor: a constant prediction does better.{star}"
+    yield from _list("Regressions", _regressions(pair, metrics))
+    yield from _list("What one side lacks", _lacking(pair, titles))
+    yield from _list("Why they may differ", _why(pair, left, right, titles))
+
+
+def _synthetic(pair: Pair) -> Iterator[str]:
+    """The notice that stands above everything else."""
+    names = (pair.left, pair.right)
+    made_up = [n for n, cells in zip(names, pair.sides, strict=True) if cells["synthetic"].any()]
+    if pair.mixed:
+        (twin,) = made_up
+        (real,) = (cells for cells in pair.sides if not cells["synthetic"].any())
+        yield (
+            f"> **Synthetic data.** {twin} is a made-up twin of {real['dataset'].iloc[0]}. What is scored "
+            "on it says nothing about the numbers of real data, nor do those about it: no difference "
+            "below confirms or refutes anything."
+        )
+    elif made_up:
+        yield "> **Synthetic data** on both sides: these scores say nothing about real data."
+
+
+def _below(pair: Pair, metrics: Metrics) -> Iterator[str]:
+    """How many of the cells that a paper reports lie below the floor, by method and label."""
+    from mmbench.compare import SLACK
+    from mmbench.markdown import table
+
+    told_by = [cells for cells in pair.sides if "incomplete" in cells]
+    for number, part in (group for c in told_by for group in c[c["incomplete"]].groupby("table")):
+        floors = part.drop_duplicates(["metric", "label"])
+        told = ", ".join(
+            f"{row['label']} {_number(row['floor'], metrics.get(row['metric']))}"
+            for row in floors.to_dict("records")
+        )
+        close = part["below"] & (part["floor"] - part["mean"] <= part["half"] + SLACK)
+        rounded = f", {close.sum()} of them by less than the paper rounds" if close.any() else ""
+        yield (
+            f"**{part['below'].sum()} of the {len(part)} cells** that table {number} reports with a modality "
+            f"missing lie below the floor, the best score of a constant prediction on the data that was measured ({told}){rounded}:"
+        )
+        labels = list(part["label"].unique())
+        lines = []
+        for (name, method), own in part.groupby(["name", "method"], sort=False):
+            counts = own.groupby("label")["below"].sum()
+            total = f"{own['below'].sum()} of {len(own)}"
+            lines.append(
+                [name, method, *([counts[n] for n in labels] if labels[1:] else []), total]
+            )
+        header = ["Method", "Here", *(labels if labels[1:] else []), "Below"]
+        yield table(header, lines, left=header[:2])
+
+
+def _summary(pair: Pair, titles: Sequence[str]) -> str:
+    from mmbench.compare import SLACK, SPREADS
+
+    gain = pair.cells["gain"]
+    better, worse = (gain > SLACK).sum(), (gain < -SLACK).sum()
+    regressed = pair.cells["regressed"].sum()
+    much = f", {regressed} of them by more than {SPREADS} standard deviations over seeds (**bold**)"
+    return (
+        f"{len(gain)} cells are on both sides. {titles[0]} is better in {better}, equal in "
+        f"{len(gain) - better - worse}, worse in {worse}{much if regressed else ''}."
+    )
+
+
+def _section(group: pd.DataFrame, titles: Sequence[str], metrics: Metrics) -> Iterator[str]:
+    """One method's cells of one metric and protocol, below each other."""
+    from mmbench.compare import SLACK
+    from mmbench.markdown import table
+
+    first = group.iloc[0]
+    about = metrics.get(first["metric"])
+    unit = f" ({about.unit})" if about is not None and about.unit else ""
+    title = f"{about.title if about is not None else first['metric']}{unit}"
+    paper = f", table {first['table']} ({first['name']})" if "table" in group else ""
+    yield f"## {first['method']}: {title}, {first['protocol']}{paper}"
+    if (group["difference"].abs() <= SLACK).all():
+        yield f"Equal in all {len(group)} cells."
+        return
+    lines = []
+    for _, own in group.groupby("label", sort=False):
+        for number, cell in enumerate(own.to_dict("records")):
+            difference = _number(cell["difference"], about, "+")
+            floors = [_number(cell[f"floor_{side}"], about) for side in ("left", "right")]
+            lines.append(
+                [
+                    "" if number else cell["label"],
+                    cell["column"],
+                    *(_cell(cell, side, about) for side in ("left", "right")),
+                    f"**{difference}**" if cell["regressed"] else difference,
+                    " / ".join(dict.fromkeys(floors)),
+                ]
+            )
+    header = ["Label", "Column", *titles, "Difference", "Floor"]
+    if group["label"].nunique() == 1:
+        header, lines = header[1:], [line[1:] for line in lines]
+    yield table(header, lines, left=("Label", "Column"))
+
+
+def _cell(cell: Mapping[Any, Any], side: str, about: Any) -> str:
+    if cell["printed_by"] == side:
+        text = str(cell["printed"])
+    else:
+        text = _number(cell[f"mean_{side}"], about)
+        if cell[f"spread_{side}"] == cell[f"spread_{side}"]:  # NaN where there is one seed
+            text += f" ± {_number(cell[f'spread_{side}'], about)}"
+    return text + (f" {BELOW}" if cell[f"below_{side}"] else "")
+
+
+def _number(value: float, about: Any, sign: str = "") -> str:
+    share = about is not None and about.unit == "%"
+    return f"{100 * value:{sign}.2f}" if share else f"{value:{sign}.3f}"
+
+
+def _list(heading: str, lines: Iterator[str]) -> Iterator[str]:
+    if told := list(lines):
+        yield f"## {heading}"
+        yield "\n".join(f"- {line}" for line in told)
+
+
+def _regressions(pair: Pair, metrics: Metrics) -> Iterator[str]:
+    for cell in pair.cells[pair.cells["regressed"]].to_dict("records"):
+        about = metrics.get(cell["metric"])
+        yield (
+            f"{cell['method']}, {cell['metric']} of {cell['label']}, {cell['protocol']} {cell['column']}: "
+            f"{_number(cell['mean_left'], about)} against {_number(cell['mean_right'], about)}"
+        )
+
+
+def _lacking(pair: Pair, titles: Sequence[str]) -> Iterator[str]:
+    for title, own in zip(titles, pair.only, strict=True):
+        if own:
+            told = "; ".join(f"{what} {', '.join(names)}" for what, names in own.items())
+            yield f"Only {title.lower()}: {told}."
+
+
+def _why(pair: Pair, left: Side, right: Side, titles: Sequence[str]) -> Iterator[str]:
+    every = pair.cells["method"].nunique()
+    for reason in pair.reasons:
+        whom = "" if len(reason.methods) == every else f" ({', '.join(reason.methods)})"
+        yield (
+            f"{reason.what}: {titles[0].lower()} {reason.left}, {titles[1].lower()} {reason.right}{whom}"
+        )
+    if left.reported or right.reported:
+        yield (
+            "The paper tells no spread, hash, version or seed. What stands for its F1 is said in "
+            "`leaderboards/paper/README.md`; where a method departs from its own paper, by "
+            "`mmbench list methods --long`."
+        )
+    elif not pair.reasons:
+        yield "Nothing that both sides tell differs. Of two stores, settings, code and versions are compared."
