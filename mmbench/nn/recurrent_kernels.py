@@ -31,18 +31,23 @@ def _tanh(x):
 
 @njit(fastmath=FAST)
 def _add_products(out, a, b):
-    """out += a b: (n, w) and (n, k) (k, w), four rows at a time."""
+    """out += a b: (n, w) and (n, k) (k, w), in tiles of four rows and two steps of the sum."""
     n, k = a.shape
     for r in range(0, n - 3, 4):
         o0, o1, o2, o3 = out[r], out[r + 1], out[r + 2], out[r + 3]
-        for j in range(k):
+        for j in range(0, k, 2):
+            i = min(j + 1, k - 1)
+            there = np.float32(j + 1 < k)  # an odd sum's last step is by itself
             row, a0, a1, a2, a3 = b[j], a[r, j], a[r + 1, j], a[r + 2, j], a[r + 3, j]
+            other = b[i]
+            b0, b1, b2, b3 = a[r, i], a[r + 1, i], a[r + 2, i], a[r + 3, i]
+            b0, b1, b2, b3 = there * b0, there * b1, there * b2, there * b3
             for x in range(len(row)):
-                v = row[x]
-                o0[x] += a0 * v
-                o1[x] += a1 * v
-                o2[x] += a2 * v
-                o3[x] += a3 * v
+                v, u = row[x], other[x]
+                o0[x] += a0 * v + b0 * u
+                o1[x] += a1 * v + b1 * u
+                o2[x] += a2 * v + b2 * u
+                o3[x] += a3 * v + b3 * u
     for r in range(n - n % 4, n):
         last = out[r]
         for j in range(k):
@@ -53,26 +58,30 @@ def _add_products(out, a, b):
 
 @njit(fastmath=FAST)
 def _products(out, a, b):
-    """out = a b^T: (n, k) and (n, w) (k, w), four rows at a time."""
+    """out = a b^T: (n, k) and (n, w) (k, w), in tiles of four rows and two columns."""
     n, width = a.shape
+    k = len(b)
     for r in range(0, n - 3, 4):
         a0, a1, a2, a3 = a[r], a[r + 1], a[r + 2], a[r + 3]
-        for j in range(len(b)):
-            row = b[j]
-            s0 = s1 = s2 = s3 = np.float32(0)
+        for j in range(0, k, 2):
+            i = min(j + 1, k - 1)
+            row, other = b[j], b[i]
+            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = np.float32(0)
             for x in range(width):
-                v = row[x]
+                v, u = row[x], other[x]
                 s0 += a0[x] * v
                 s1 += a1[x] * v
                 s2 += a2[x] * v
                 s3 += a3[x] * v
-            out[r, j] = s0
-            out[r + 1, j] = s1
-            out[r + 2, j] = s2
-            out[r + 3, j] = s3
+                t0 += a0[x] * u
+                t1 += a1[x] * u
+                t2 += a2[x] * u
+                t3 += a3[x] * u
+            out[r, j], out[r + 1, j], out[r + 2, j], out[r + 3, j] = s0, s1, s2, s3
+            out[r, i], out[r + 1, i], out[r + 2, i], out[r + 3, i] = t0, t1, t2, t3
     for r in range(n - n % 4, n):
         last = a[r]
-        for j in range(len(b)):
+        for j in range(k):
             row = b[j]
             s0 = np.float32(0)
             for x in range(width):
