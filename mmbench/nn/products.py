@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from mmbench.nn import kernels
 from mmbench.randomness import current
@@ -81,9 +82,12 @@ def affine(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """
     if w.dim() == 2:
         w, b = w[None], None if b is None else b[None]
+    shape = *x.shape[:-1], w.shape[1]
     if on_cpu(x) and not current().together and x.numel() * w.shape[1] > SMALL:
         rows: Tensor = _Affine.apply(x.reshape(-1, x.shape[-1]), w, b)  # type: ignore[no-untyped-call]
-        return rows.view(*x.shape[:-1], w.shape[1])
+        return rows.view(shape)
+    if len(w) == 1:
+        return F.linear(x.reshape(-1, x.shape[-1]), w[0], None if b is None else b[0]).view(shape)
     rows, across = x.reshape(len(w), -1, x.shape[-1]), w.transpose(1, 2)
     made = torch.bmm(rows, across) if b is None else torch.baddbmm(b[:, None], rows, across)
-    return made.view(*x.shape[:-1], -1)
+    return made.view(shape)

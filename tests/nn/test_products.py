@@ -56,3 +56,8 @@ def test_the_positive_part_keeps_what_is_not_a_number(dtype):
 def test_more_axes_are_kept():
     x, weight, bias = torch.randn(2, 3, 4), torch.randn(5, 4), torch.randn(5)
     torch.testing.assert_close(affine(x, weight, bias), F.linear(x, weight, bias))
+
+
+def test_no_rows_are_none(monkeypatch):
+    monkeypatch.setattr(products, "SMALL", 1)
+    assert affine(torch.zeros(0, 4), torch.zeros(5, 4), torch.zeros(5)).shape == (0, 5)
