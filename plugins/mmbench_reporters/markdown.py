@@ -158,7 +158,7 @@ def _explanations(section: Section) -> Iterator[str]:
     for row in section.rows:
         own = row.finished[0]["metrics"]
         for name, about in facts["metrics"].items():
-            had = own[name]["id"] if name in own else "none of that name"
+            had = own.get(name, "none of that name")
             if about["in_tables"] and had != about["id"]:
                 yield f"{row.label} has no score by {about['id']}: it was made with {had}. Run it again."
         for manifest in row.failed:

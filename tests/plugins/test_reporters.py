@@ -7,6 +7,7 @@ import pytest
 
 from mmbench.jobs import Outcome
 from mmbench.leaderboard import Leaderboard, write_leaderboard
+from mmbench.registry import discover
 from mmbench.store import Store
 from mmbench_reporters.csv import Csv
 from mmbench_reporters.markdown import Markdown
@@ -197,7 +198,12 @@ def test_the_same_store_gives_the_same_bytes(make_manifest, tmp_path):
     for seed in (1, 0):
         store.save(Outcome(make_manifest(seed=seed)))
     reporters = [Csv(), Markdown()]
-    first = [p.read_bytes() for p in write_leaderboard(store, "small", tmp_path / "a", reporters)]
-    paths = write_leaderboard(Store(tmp_path / "runs"), "small", tmp_path / "b", reporters)
+
+    def made(folder):
+        board = Leaderboard.from_store(Store(tmp_path / "runs"), "small", discover())
+        return write_leaderboard(board, tmp_path / folder, reporters)
+
+    first = [p.read_bytes() for p in made("a")]
+    paths = made("b")
     assert [p.name for p in paths] == ["small.csv", "small.md"]
     assert [p.read_bytes() for p in paths] == first
