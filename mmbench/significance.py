@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from mmbench.errors import DataError, UsageError
-from mmbench.statistics import ALPHA, compare, holm, ranks, resamples
+from mmbench.statistics import ALPHA, LEAST, compare, holm, ranks, resamples
 from mmbench.summary import ALL, AVERAGE, overall
 from mmbench.tidy import Columns, tidy
 
@@ -140,7 +140,8 @@ class _Untestable(Exception):
 def _excluded(row: Row) -> str:
     if not row.competes:
         return "it does not compete"
-    return "one training seed cannot tell luck from method" if row.seeds < 2 else ""
+    few = f"fewer than {LEAST} training seeds cannot tell luck from method"
+    return few if row.seeds < LEAST else ""
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def _protocol(
         for a, b, column in family:
             both = scores[:, a, :, column] - scores[:, b, :, column]
             both = both[:, ~np.isnan(both[0])]  # (1 + B, S of both)
-            if both.shape[1] > 1:
+            if both.shape[1] >= LEAST:
                 result = compare(both[0], both[1:], samples)
                 tested.append((a, b, column, both.shape[1], result))
         adjusted = holm([float(result.p) for *_, result in tested])

@@ -30,6 +30,8 @@ from mmbench.streams import stream
 
 ALPHA = 0.05
 """What is less likely than this by chance is called significant."""
+LEAST = 3
+"""Training seeds. Two may agree by chance, and then hide that seeds matter."""
 RESAMPLES = 1000
 """Of the test split; a standard error from so many is good to 2 %."""
 

@@ -62,7 +62,7 @@ QUANTITIES = {
         whole=True,
     ),
 }
-"""By name; `shapley` of each modality follows them."""
+"""By name; that of each modality, "shapley:l", follows them."""
 SHAPLEY = "shapley"
 QUANTITY_COLUMNS: Columns = {
     **dict.fromkeys(("protocol", "label", "method", "quantity"), str),
