@@ -6,7 +6,7 @@
     unfinished  rows
 
 A table has `columns` and `rows`, null for a number that is not defined. A row has `label`, `superseded`,
-`untested`, and its manifests, `finished` and `failed`, less what all of them share, which is `common`.
+`untested`, and its manifests: `failed`, and `finished` less what all of those share, which is `common`.
 There is no sample's prediction in it.
 """
 
@@ -81,23 +81,20 @@ def read(path: Path) -> Leaderboard:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    every = [*row.finished, *row.failed]
+    first = row.finished[0] if row.finished else {}
     common = {
         name: value
-        for name, value in every[0].items()
-        if all(name in m and _same(m[name], value) for m in every)
+        for name, value in first.items()
+        if all(name in m and _same(m[name], value) for m in row.finished)
     }
-
-    def own(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{k: v for k, v in m.items() if k not in common} for m in manifests]
-
+    own = [{k: v for k, v in m.items() if k not in common} for m in row.finished]
     return {
         "label": row.label,
         "superseded": row.superseded,
         "untested": row.untested,
         "common": common,
-        "finished": own(row.finished),
-        "failed": own(row.failed),
+        "finished": own,
+        "failed": row.failed,
     }
 
 
@@ -349,9 +346,11 @@ def _rows(told: Sequence[Mapping[str, Any]], where: str, *, finished: bool) -> l
     rows = []
     for number, row in enumerate(told):
         at = f"{where}[{number}]"
-        parts: dict[str, list[dict[str, Any]]] = {}
+        parts = {
+            "finished": [{**row["common"], **own} for own in row["finished"]],
+            "failed": list(row["failed"]),
+        }
         for part, form in (("finished", FINISHED), ("failed", FAILED)):
-            parts[part] = [{**row["common"], **own} for own in row[part]]
             for n, manifest in enumerate(parts[part]):
                 _check(manifest, form, f"{at}.{part}[{n}]")
                 method = manifest.get("method", {})
