@@ -303,8 +303,8 @@ def _section(told: Mapping[str, Any], where: str) -> Section:
     }
     for name, described in facts["protocols"].items():
         at = f"{where}.facts.protocols.{name}.effective_rate"
-        names = [c["name"] for c in described["conditions"]]
-        _check(described["effective_rate"], dict.fromkeys(names, _Each(NUMBER)), at)
+        conditions = [c["name"] for c in described["conditions"]]
+        _check(described["effective_rate"], dict.fromkeys(conditions, _Each(NUMBER)), at)
     columns = {
         name: {AVERAGE, *(c["name"] for c in described["conditions"])}
         for name, described in facts["protocols"].items()

@@ -98,7 +98,9 @@ def ranked(
     labels: list[str] = list(facts["labels"])
     found: dict[tuple[str, str, str], int] = {}
     summary = tests[tests["column"] == AVERAGE]
-    for (protocol, label), group in summary.groupby(["protocol", "label"], sort=False):
+    families = dict.fromkeys(zip(summary["protocol"], summary["label"], strict=True))
+    for protocol, label in families:
+        group = summary[(summary["protocol"] == protocol) & (summary["label"] == label)]
         meant = labels if label == ALL else [label]
         score = {n: sign * float(np.mean([means[protocol, k, n] for k in meant])) for n in names}
         order = sorted(names, key=lambda name: -score[name])

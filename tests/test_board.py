@@ -84,6 +84,7 @@ WRONG = [
     (("sections", 0, "cells", "rows", 3, 3), "p=2", "sections[0].cells.rows[3], column"),
     (("sections", 0, "cells", "rows", 3, 5), None, "sections[0].cells.rows[3], mean"),
     (("sections", 0, "cells", "rows", 3, 5), 1e999, "Infinity"),
+    (("sections", 0, "cells", "rows", 3, 5), True, "sections[0].cells.rows[3], mean"),
     (("sections", 0, "cells", "rows", 3, 11), 1, "sections[0].cells.rows[3], best"),
     (
         ("sections", 0, "summaries", "rows", 0, 3),
@@ -105,6 +106,15 @@ def test_what_is_wrong_is_told_with_its_place(file, place, value, told):
     with pytest.raises(DataError) as error:
         board.read(file)
     assert told in str(error.value) and str(file) in str(error.value)
+
+
+def test_a_number_beyond_all_floats_is_none(file):
+    text = file.read_text()
+    file.write_text(
+        text.replace('"mask_seeds": 1', '"mask_seeds": 1, "x": 1e999').replace("0.4", "1e999")
+    )
+    with pytest.raises(DataError, match="expected a number, got Infinity"):
+        board.read(file)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000, '{"format": NaN}', "\udcff"])

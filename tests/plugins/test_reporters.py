@@ -76,7 +76,10 @@ def judged(make_manifest):
     (section,) = board.sections
     rows = [replace(row, untested="") for row in section.rows]
     cells = section.cells.assign(star=section.cells["best"] & (section.cells["column"] == "l"))
-    ranks = [("inter", "sentiment", name, "rank", rank) for name, rank in zip(names, (1, 2, 2))]
+    ranks = [
+        ("inter", "sentiment", name, "rank", rank)
+        for name, rank in zip(names, (1, 2, 2), strict=True)
+    ]
     added = pd.DataFrame(ranks, columns=section.summaries.columns)
     summaries = pd.concat([added, section.summaries], ignore_index=True)
     return replace(board, sections=[replace(section, rows=rows, cells=cells, summaries=summaries)])
