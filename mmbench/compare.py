@@ -246,15 +246,15 @@ def _store(origin: str, registry: Registry) -> Side:
     for board in boards:
         for section in reversed(board.sections):  # the newest is the first, and has the last word
             for row in section.rows:
-                facts[board.dataset, row.label] |= _known(row.finished[0])
+                facts[board.dataset, row.label] |= _known(section.facts, row.finished[0])
     return Side(origin, pd.concat([side.cells for side in sides], ignore_index=True), facts)
 
 
-def _known(manifest: Manifest) -> dict[str, str]:
-    """What a manifest tells of how a result was made."""
+def _known(facts: Manifest, manifest: Manifest) -> dict[str, str]:
+    """What a section and a manifest tell of how a result was made."""
     job, environment = manifest["job"], manifest["environment"]
-    masks = {f"masks of {n}": p["sha256"][:12] for n, p in manifest["protocols"].items()}
-    metrics = {f"metric {name}": about["id"] for name, about in manifest["metrics"].items()}
+    masks = {f"masks of {n}": p["sha256"][:12] for n, p in facts["protocols"].items()}
+    metrics = {f"metric {name}": version for name, version in manifest["metrics"].items()}
     settings = {f"setting {k}": repr(v) for k, v in job.get("hyperparameters", {}).items()}
     schedule = {f"schedule {k}": repr(v) for k, v in job["schedule"].items()}
     versions = {name: str(value) for name, value in environment.items() if name != "dirty"}

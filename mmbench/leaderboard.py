@@ -1,29 +1,60 @@
-"""Leaderboards: a pure function of manifests, in numbers; reporters turn them into text.
+"""Leaderboards: a pure function of results, in numbers; reporters turn them into text.
 
 Rows are methods with their settings; columns the conditions of a protocol and its summary. The mean is
 over training seeds of the mean over mask seeds; the spread is the standard deviation of the former.
+
+A leaderboard has all that a reporter needs and no sample's prediction, so that a file of it
+(`mmbench/board.py`) renders as the store does.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from mmbench.datafile import replacing
+from mmbench.significance import Tests, no_tests, ranked, starred
+from mmbench.summary import AVERAGE as AVERAGE
+from mmbench.summary import summarise
+from mmbench.tidy import Columns, typed
 
 if TYPE_CHECKING:
+    from mmbench.registry import Registry
     from mmbench.reporters import Reporter
     from mmbench.store import Store
 
 Manifest = Mapping[str, Any]
-AVERAGE = "average"
-"""Name of the summary column, which each protocol heads in its own way."""
 SLACK = 1e-9
+
+FACTS = ("data", "protocols", "metrics", "headline", "labels", "floor")
+"""Parts of a manifest that are the same for all rows of a section."""
+OWN = (
+    *(
+        "status",
+        "key",
+        "config",
+        "job",
+        "method",
+        "metrics",
+        "parameters",
+        "seconds",
+        "side_by_side",
+    ),
+    *("peak_memory_mib", "environment", "finished", "reason", "predictions_sha256"),
+)
+"""Parts of a manifest that a row keeps."""
+CELL_COLUMNS: Columns = {
+    **dict.fromkeys(("protocol", "method", "label", "column", "metric"), str),
+    **dict.fromkeys(("mean", "spread", "mask_spread"), float),
+    "seeds": int,
+    "floor": float,
+    **dict.fromkeys(("below_floor", "best", "star"), bool),
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +62,15 @@ class Row:
     """One method with its settings: its finished results and its failures."""
 
     label: str
+    """As tables name it, e.g. "hrlf[depth=2] (quick)"."""
     finished: Sequence[Manifest]
+    """A manifest's parts `OWN` for each training seed, ascending. Of metrics the id alone, by name."""
     failed: Sequence[Manifest]
     """Those of newer configurations, too: a success of older code does not hide them."""
     superseded: int = 0
     """Results of the same label left out, because newer ones differ in code, versions or schedule."""
+    untested: str = ""
+    """Why no test compares it with others; empty where it is compared."""
 
     @property
     def quick(self) -> bool:
@@ -48,6 +83,12 @@ class Row:
         return not self.quick and all(m["method"].get("competes", True) for m in self.finished)
 
     @property
+    def ceiling(self) -> bool:
+        """Whether it stands for the best possible: it does not compete, for it knows what no method may."""
+        about = self.finished[0]["method"] if self.finished else {}
+        return not self.quick and not about.get("competes", True) and bool(about.get("privileges"))
+
+    @property
     def seeds(self) -> int:
         """Training seeds that finished."""
         return len(self.finished)
@@ -58,11 +99,24 @@ class Section:
     """Results that may be compared: the same data, the same masks, the same headline metric."""
 
     facts: Manifest
-    """A manifest that speaks for all: data, protocols, labels, and every row's metrics and floors."""
+    """A manifest's parts `FACTS`, which speak for all: data (name, synthetic, sha256, source, modalities,
+    splits), protocols by name (id, sha256, mask_seeds, average, average_formula, conditions,
+    effective_rate by condition and modality), headline (a metric's name), labels, and every row's
+    metrics by name (id, title, formula, unit, higher_is_better, in_tables) and floors by metric and label."""
     rows: Sequence[Row]
+    """Full ones before quick ones, each by name."""
     cells: pd.DataFrame = field(repr=False)
-    """Tidy: protocol, method, label, column, metric, mean, spread, mask_spread, seeds, floor,
-    below_floor, best."""
+    """Tidy: protocol, method (a row's label), label, column (a condition's name or AVERAGE), metric, mean,
+    spread, mask_spread, seeds, floor, below_floor, best, star. best: of those that compete; star: the best
+    is significantly better than the best other one (headline metric only)."""
+    tests: pd.DataFrame = field(repr=False)
+    """Tidy, of the headline metric: protocol, label (or ALL: the mean over labels), column, method, other,
+    seeds, difference (method less other), error (its standard error), df, p, p_adjusted. AVERAGE has every
+    pair of rows that compete, p adjusted over the pairs; a condition has the best and the best other one,
+    p adjusted over the conditions. How: `mmbench/significance.py`."""
+    summaries: pd.DataFrame = field(repr=False)
+    """Tidy, of the headline metric: protocol, label (or ALL), method, quantity, value; only values that are
+    defined. Quantities, their titles and formulas: `mmbench/summary.py`."""
 
     def columns(self, protocol: str) -> list[tuple[str, str]]:
         """Names and headings: the incomplete conditions, the summary, the complete ones."""
@@ -81,6 +135,7 @@ class Leaderboard:
 
     dataset: str
     sections: Sequence[Section]
+    """Newest first."""
     unfinished: Sequence[Row]
     """Rows without a single finished result."""
 
@@ -92,8 +147,19 @@ class Leaderboard:
         return any(manifest.get("data", {}).get("synthetic", False) for manifest in facts)
 
     @classmethod
-    def from_manifests(cls, dataset: str, manifests: Iterable[Manifest]) -> Leaderboard:
-        """Groups results by what may be compared, then by method and settings; newest first."""
+    def from_store(cls, store: Store, dataset: str, registry: Registry) -> Leaderboard:
+        """The leaderboard of a store's results, with tests from its predictions."""
+        tests = Tests(store, registry)
+        return cls.from_manifests(dataset, store.manifests(dataset), tests)
+
+    @classmethod
+    def from_manifests(
+        cls, dataset: str, manifests: Iterable[Manifest], tests: Tests | None = None
+    ) -> Leaderboard:
+        """Groups results by what may be compared, then by method and settings; newest first.
+
+        Without `tests` no row is compared with another.
+        """
         rows = _rows(manifests)
         groups: dict[str, list[Row]] = {}
         for row in rows:
@@ -104,19 +170,18 @@ class Leaderboard:
         )
         return cls(
             dataset,
-            [_section(group) for group in order],
-            [row for row in rows if not row.finished],
+            [_section(group, tests) for group in order],
+            [_brief(row) for row in rows if not row.finished],
         )
 
 
 def write_leaderboard(
-    store: Store, dataset: str, folder: Path, reporters: Sequence[Reporter]
+    board: Leaderboard, folder: Path, reporters: Sequence[Reporter]
 ) -> list[Path]:
-    """Renders a data set's leaderboard with each reporter to `<folder>/<dataset><suffix>`."""
-    board = Leaderboard.from_manifests(dataset, store.manifests(dataset))
+    """Renders a leaderboard with each reporter to `<folder>/<dataset><suffix>`."""
     paths = []
     for reporter in reporters:
-        path = folder / f"{dataset}{reporter.suffix}"
+        path = folder / f"{board.dataset}{reporter.suffix}"
         with replacing(path) as temporary:
             temporary.write_text(reporter.render(board), encoding="utf-8")
             temporary.chmod(0o644)
@@ -178,14 +243,30 @@ def _comparable(manifest: Manifest) -> str:
     return json.dumps([manifest["data"]["sha256"], headline, sorted(masks.items())])
 
 
-def _section(rows: Sequence[Row]) -> Section:
+def _brief(row: Row) -> Row:
+    """A row with no more of its manifests than a reporter needs."""
+
+    def own(manifest: Manifest) -> Manifest:
+        kept = {name: manifest[name] for name in OWN if name in manifest}
+        if "metrics" in kept:
+            kept["metrics"] = {name: about["id"] for name, about in kept["metrics"].items()}
+        if "data" in manifest and not _finished(manifest):
+            kept["data"] = {"synthetic": manifest["data"]["synthetic"]}
+        return kept
+
+    finished, failed = map(own, row.finished), map(own, row.failed)
+    return replace(row, finished=list(finished), failed=list(failed))
+
+
+def _section(rows: Sequence[Row], tests: Tests | None) -> Section:
     oldest_first = sorted((r.finished[0] for r in rows), key=lambda m: (m["finished"], m["key"]))
     metrics: dict[str, Any] = {}
     floors: dict[str, Any] = {}
     for manifest in oldest_first:  # metrics come and go with plugins
         metrics |= manifest["metrics"]
         floors |= manifest["floor"]
-    facts = {**oldest_first[-1], "metrics": dict(sorted(metrics.items())), "floor": floors}
+    speaks = {**oldest_first[-1], "metrics": dict(sorted(metrics.items())), "floor": floors}
+    facts = {name: speaks[name] for name in FACTS}
     cells = pd.concat([_cells(row, metrics) for row in rows], ignore_index=True)
     cells["floor"] = [
         floors[metric][label] for metric, label in zip(cells["metric"], cells["label"], strict=True)
@@ -196,7 +277,20 @@ def _section(rows: Sequence[Row]) -> Section:
     competing = gain.where(cells["competes"])
     top = competing.groupby([cells[k] for k in ("protocol", "column", "metric", "label")])
     cells["best"] = competing >= top.transform("max") - SLACK
-    return Section(facts, rows, cells.drop(columns="competes"))
+    rows = [_brief(row) for row in rows]
+    if tests is None:
+        found, why = no_tests(), {row.label: "its predictions are not at hand" for row in rows}
+    else:
+        found, why = tests.of(facts, rows)
+    rows = [replace(row, untested=why.get(row.label, "")) for row in rows]
+    ranks = ranked(facts, rows, cells, found)
+    stars = starred(found, ranks)
+    places = zip(*(cells[k] for k in ("protocol", "label", "column", "method")), strict=True)
+    cells["star"] = [place in stars for place in places]
+    cells["star"] &= cells["metric"] == facts["headline"]
+    ceiling = next((row.label for row in rows if row.ceiling), None)
+    summaries = summarise(facts, cells, ranks, ceiling)
+    return Section(facts, rows, typed(cells, CELL_COLUMNS), found, summaries)
 
 
 def _cells(row: Row, metrics: Manifest) -> pd.DataFrame:

@@ -41,6 +41,22 @@ class Metric(ABC):
     def score(self, truth: np.ndarray, prediction: np.ndarray) -> float:
         """The value for truth (N,) and prediction (N,), always finite."""
 
+    def resampled(
+        self, truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """The values, float64 (B, K), if each sample stood there as often as `counts` (B, N) says.
+
+        truth (N,), predictions (N, K). This is slow and right for any metric; one that is made of sums
+        over samples does it with a product of matrices.
+        """
+        every = [np.repeat(np.arange(len(truth)), row.astype(np.int64)) for row in counts]
+        return np.array(
+            [
+                [self.score(truth[drawn], column[drawn]) for column in predictions.T]
+                for drawn in every
+            ]
+        )
+
     @classmethod
     def describe(cls) -> dict[str, Any]:
         """What a table says of it."""

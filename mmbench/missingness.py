@@ -73,7 +73,7 @@ class MissingnessProtocol(ABC):
 
     @abstractmethod
     def summarise(self, scores: Mapping[str, float], conditions: Sequence[Condition]) -> float:
-        """The summary column from the scores by condition name."""
+        """The summary column from the scores by condition name, in which it is linear."""
 
 
 class MissingnessSampler(ABC):

@@ -8,6 +8,8 @@ import time
 import pytest
 
 from mmbench.cli import main
+from mmbench.jobs import Outcome
+from mmbench.store import Store
 
 
 @pytest.fixture
@@ -238,3 +240,24 @@ def test_a_place_where_nothing_can_be_written_is_told_before_anything_is_done(tm
         said = " ".join(capsys.readouterr().err.split())
         assert ended.value.code == 2 and f"cannot write {what} to" in said
         assert f"choose another {option}" in said
+
+
+def test_a_leaderboards_file_renders_as_its_store_does(mmbench, tmp_path, make_manifest):
+    store = Store(tmp_path / "runs")
+    store.check_writable()
+    store.save(Outcome(make_manifest()))
+    file = tmp_path / "small.json"
+    where = ("--store", str(store.root))
+    file.write_text(mmbench("leaderboard", "small", *where, "--format", "json")[1])
+    for suffix in ("md", "csv", "json"):
+        printed = [
+            mmbench("leaderboard", *words, "--format", suffix)
+            for words in (("small", *where), (str(file),))
+        ]
+        assert printed[0] == printed[1] and printed[0][0] == 0
+
+
+def test_a_file_that_is_no_leaderboard_exits_2(mmbench, tmp_path):
+    (tmp_path / "x.json").write_text("[]")
+    status, _, err = mmbench("leaderboard", str(tmp_path / "x.json"))
+    assert status == 2 and "x.json: it: expected an object, got []" in err

@@ -142,8 +142,9 @@ def run(
     reporters = [found.cls() for _, found in sorted(registry.classes["reporter"].items())]
     for name in grid.datasets:
         _show_spent([m for m in results.manifests(name) if m["key"] in {job.key for job in todo}])
-        _show_summary(Leaderboard.from_manifests(name, results.manifests(name)))
-        for path in write_leaderboard(results, name, Path(leaderboards), reporters):
+        board = Leaderboard.from_store(results, name, registry)
+        _show_summary(board)
+        for path in write_leaderboard(board, Path(leaderboards), reporters):
             console().print(f"wrote {path}")
     for job, reason in failures:
         console().print(

@@ -19,6 +19,7 @@ class Constant(mmbench.Method):
 
     name = "constant"
     summary = "the training targets' mean or prior, whatever the input"
+    competes = False
 
     outputs: Tensor
 

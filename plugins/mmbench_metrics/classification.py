@@ -29,6 +29,21 @@ def accuracy(truth: np.ndarray, prediction: np.ndarray) -> float:
     return float(accuracy_score(truth, prediction)) if len(truth) else 0.0
 
 
+def resampled_f1(truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`weighted_f1` of K predictions under B counts of samples, float64 (B, K): see `Metric.resampled`.
+
+    F1 of a class is 2 TP / (true + predicted), sums over samples, and so products with the counts. They
+    are of whole numbers, which float32 holds up to 2^24.
+    """
+    total = np.zeros((len(counts), predictions.shape[1]))
+    for c in np.unique(truth):
+        true, predicted = truth == c, (predictions == c).astype(np.float32)
+        n = counts[:, true].sum(1, dtype=np.float64)[:, None]  # (B, 1)
+        hits = (counts[:, true] @ predicted[true]).astype(np.float64)  # (B, K)
+        total += n * 2 * hits / np.maximum(n + counts @ predicted, 1)
+    return total / np.maximum(counts.sum(1, dtype=np.float64), 1)[:, None]
+
+
 class WeightedF1(mmbench.Metric):
     """F1 of each class (of no and yes, for a yes-or-no label), weighted by its share of the truth."""
 
@@ -49,6 +64,12 @@ class WeightedF1(mmbench.Metric):
     def score(self, truth: np.ndarray, prediction: np.ndarray) -> float:
         """In [0, 1], from int truth (N,) and prediction (N,)."""
         return weighted_f1(truth, prediction)
+
+    def resampled(
+        self, truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """By counts of each class."""
+        return resampled_f1(truth, predictions, counts)
 
 
 class Accuracy(mmbench.Metric):

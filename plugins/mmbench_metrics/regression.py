@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 
 import mmbench
-from mmbench_metrics.classification import accuracy, weighted_f1
+from mmbench_metrics.classification import accuracy, resampled_f1, weighted_f1
 
 
 def polarity(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,6 +58,12 @@ class F1(mmbench.Metric):
     def score(self, truth: np.ndarray, prediction: np.ndarray) -> float:
         """In [0, 1], from float truth (N,) and prediction (N,); 0 where every truth is zero."""
         return weighted_f1(*polarity(truth, prediction))
+
+    def resampled(
+        self, truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """By counts of each sign."""
+        return resampled_f1(*polarity(truth, predictions), counts[:, truth != 0])
 
 
 class F1Has0(mmbench.Metric):

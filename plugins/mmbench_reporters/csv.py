@@ -23,6 +23,7 @@ ORDER = [
     "floor",
     "below_floor",
     "best",
+    "star",
 ]
 
 

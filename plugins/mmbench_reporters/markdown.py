@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mmbench
 from mmbench.leaderboard import Row, Section
 from mmbench.markdown import prose, table
+from mmbench.statistics import ALPHA, RESAMPLES
+from mmbench.summary import (
+    QUANTITIES,
+    SHAPLEY,
+    effective_rate,
+    overall,
+    quantity,
+    violations_of,
+)
 
 MARK = "↓"
+STAR = "\\*"
+LONG = 30
+"""Lines; a longer table is folded away."""
 
 
 class Markdown(mmbench.Reporter):
@@ -44,13 +57,21 @@ def _section(section: Section) -> Iterator[str]:
     if data["source"]:
         source = ", ".join(f"{key} {value}" for key, value in data["source"].items())
         yield f"Made from: {_escape(source)}."
+    metrics = section.facts["metrics"]
+    headline = _title(metrics[section.facts["headline"]])
+    labels = section.facts["labels"]
+    over = f", mean over {', '.join(labels)}" if len(labels) > 1 else ""
     for protocol, described in section.facts["protocols"].items():
-        for metric, about in section.facts["metrics"].items():
+        yield f"### {described['id']} in short: {headline}{over}"
+        yield _summaries(section, protocol)
+        for metric, about in metrics.items():
             if about["in_tables"]:
-                unit = f" ({about['unit']})" if about["unit"] else ""
-                yield f"### {described['id']}: {about['title']}{unit}"
-                yield _scores(section, protocol, metric)
-    yield f"{MARK} below the floor: a constant prediction does better. **Bold**: best of its column."
+                yield f"### {described['id']}: {_title(about)}"
+                yield from _folded(_scores(section, protocol, metric), _title(about))
+    yield (
+        f"{MARK} below the floor: a constant prediction does better. **Bold**: best of its column. "
+        f"{STAR} significantly better than the best other method."
+    )
     yield "### Cost and privileges"
     yield _costs(section)
     yield "### How to read this"
@@ -58,6 +79,61 @@ def _section(section: Section) -> Iterator[str]:
     if deviations := list(_deviations(section)):
         yield "### What each method decides for itself"
         yield from deviations
+
+
+def _title(about: Mapping[str, Any]) -> str:
+    return about["title"] + (f" ({about['unit']})" if about["unit"] else "")
+
+
+def _folded(told: str, title: str) -> Iterator[str]:
+    """A table; behind its title if it is long."""
+    lines = told.count("\n") - 1
+    if lines <= LONG:
+        yield told
+    else:
+        yield f"<details><summary>{_escape(title)}: {lines} lines</summary>"
+        yield told
+        yield "</details>"
+
+
+def _summaries(section: Section, protocol: str) -> str:
+    """A line for each method, the best first, and those without a rank last."""
+    facts, every = section.facts, section.summaries
+    about = facts["metrics"][facts["headline"]]
+    chosen = every[(every["protocol"] == protocol) & (every["label"] == overall(facts["labels"]))]
+    found = {(v["method"], v["quantity"]): v["value"] for v in chosen.to_dict("records")}
+    there = set(chosen["quantity"])
+    names = [n for n in QUANTITIES if n in there] + [
+        n for n in sorted(there - set(QUANTITIES), key=list(_shapleys(facts)).index)
+    ]
+    pairs = violations_of(facts["protocols"][protocol], facts["data"]["modalities"])
+    sign = -1 if about["higher_is_better"] else 1
+
+    def text(method: str, name: str) -> str:
+        if (method, name) not in found:
+            return "-"
+        value = found[method, name]
+        if name == "violations":
+            return f"{value:.0f} of {pairs}"
+        if quantity(name).whole:
+            return f"{value:.0f}"
+        return f"{100 * value:.1f} %" if quantity(name).share else _number(value, about)
+
+    order = sorted(
+        section.rows,
+        key=lambda row: (
+            found.get((row.label, "rank"), math.inf),
+            sign * found[row.label, "score"],
+        ),
+    )
+    average = facts["protocols"][protocol]["average"]
+    header = ["Method", *(average if n == "score" else quantity(n).title for n in names)]
+    return _table(header, [[row.label, *(text(row.label, n) for n in names)] for row in order])
+
+
+def _shapleys(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Names of each modality's quantity, in the data set's order."""
+    return (f"{SHAPLEY}:{m}" for m in facts["data"]["modalities"])
 
 
 def _scores(section: Section, protocol: str, metric: str) -> str:
@@ -82,6 +158,8 @@ def _scores(section: Section, protocol: str, metric: str) -> str:
         lines.append(
             ["*floor*" if label == labels[0] else "", label, "", *[floor for _ in columns]]
         )
+    rates = [effective_rate(facts["protocols"][protocol], name) for name, _ in columns]
+    lines.append(["*frames missing*", "", "", *(f"{100 * rate:.1f} %" for rate in rates)])
     header = ["Method", "Label", "Seeds", *(title for _, title in columns)]
     if len(labels) == 1:
         del header[1]
@@ -97,6 +175,8 @@ def _cell(cell: Mapping[Any, Any] | None, about: Mapping[str, Any]) -> str:
         text += f" ± {_number(cell['spread'], about)}"
     if cell["best"]:
         text = f"**{text}**"
+    if cell["star"]:
+        text += f" {STAR}"
     return text + (f" {MARK}" if cell["below_floor"] else "")
 
 
@@ -133,6 +213,29 @@ def _explanations(section: Section) -> Iterator[str]:
         if about["in_tables"]:
             better = "higher" if about["higher_is_better"] else "lower"
             yield f"{about['title']} ({about['id']}): {about['formula']}; {better} is better."
+    told = [
+        name
+        for name in QUANTITIES
+        if name != "score" and name in set(section.summaries["quantity"])
+    ]
+    if SHAPLEY in {name.partition(":")[0] for name in section.summaries["quantity"]}:
+        told.append(f"{SHAPLEY}:m")
+    for name in told:
+        yield f"{quantity(name).title}: {quantity(name).formula}."
+    if len(section.tests):
+        yield (
+            "Tests are of the headline metric, two-sided, paired by sample, mask and training seed; the "
+            "error of a difference is from its variance over training seeds and, the test split being "
+            f"drawn anew {RESAMPLES} times, over samples (`mmbench/statistics.py`). {STAR} in a condition: p < "
+            f"{ALPHA} after Holm over the protocol's conditions; in the summary column: alone at rank 1."
+        )
+    without: dict[str, list[str]] = {}
+    for row in section.rows:
+        if row.untested:
+            without.setdefault(row.untested, []).append(row.label)
+    for reason, names in without.items():
+        yield f"No rank and no test for {', '.join(map(_escape, names))}: {_escape(reason)}."
+    yield "Frames missing: the share of valid frames that is really hidden, mean over modalities."
     yield "The CSV beside this file has every other metric, too."
     yield (
         "Floor: the best that any constant prediction scores on the test split, known only in "
@@ -158,7 +261,7 @@ def _explanations(section: Section) -> Iterator[str]:
     for row in section.rows:
         own = row.finished[0]["metrics"]
         for name, about in facts["metrics"].items():
-            had = own[name]["id"] if name in own else "none of that name"
+            had = own.get(name, "none of that name")
             if about["in_tables"] and had != about["id"]:
                 yield f"{row.label} has no score by {about['id']}: it was made with {had}. Run it again."
         for manifest in row.failed:

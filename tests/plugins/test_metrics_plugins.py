@@ -193,3 +193,20 @@ def test_corr_of_a_constant_is_zero(value):
 def test_corr_of_small_differences_counts():
     truth = np.arange(5.0)
     assert Corr().score(truth, 1 + 1e-3 * truth) == pytest.approx(1)
+
+
+@relaxed
+@each_metric
+@given(data=st.data())
+def test_resampled_is_the_score_of_samples_that_are_repeated(metric: Metric, data):
+    drawn = data.draw(pairs if Regression in metric.tasks else classes.map(lambda p: np.array(p).T))
+    truth, prediction = drawn
+    n = len(truth)
+    predictions = np.stack([prediction, prediction[::-1], truth], 1)
+    counts = data.draw(st.lists(st.lists(st.integers(0, 3), min_size=n, max_size=n), max_size=3))
+    counts = np.array([*counts, [1] * n], np.float32)
+    found = metric.resampled(truth, predictions, counts)
+    for row, values in zip(counts.astype(int), found, strict=True):
+        at = np.repeat(np.arange(n), row)
+        expected = [metric.score(truth[at], column[at]) for column in predictions.T]
+        assert list(values) == pytest.approx(expected, abs=1e-6)

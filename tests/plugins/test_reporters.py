@@ -1,12 +1,14 @@
 """plugins/mmbench_reporters: what people read, and what programs do."""
 
 import io
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from mmbench.jobs import Outcome
 from mmbench.leaderboard import Leaderboard, write_leaderboard
+from mmbench.registry import discover
 from mmbench.store import Store
 from mmbench_reporters.csv import Csv
 from mmbench_reporters.markdown import Markdown
@@ -45,12 +47,61 @@ def test_the_table_has_the_papers_layout(text):
         "**80.00 ± 0.00**",
     ]
     assert rows[1][:3] == ["", "sad", "2"]
-    assert rows[-2] == ["*floor*", "happy", "", *["50.00"] * 4]
+    assert rows[-3] == ["*floor*", "happy", "", *["50.00"] * 4]
+    assert rows[-1] == ["*frames missing*", "", "", "50.0 %", "50.0 %", "50.0 %", "0.0 %"]
 
 
 def test_a_row_that_is_below_the_floor_throughout_is_marked(text):
     rows = lines(text, "inter@1: F1 (%)")
     assert ["beta ↓", "happy", "1", "30.00 ↓", "20.00 ↓", "25.00 ↓", "10.00 ↓"] in rows
+
+
+def test_the_short_table_has_the_best_first_and_no_empty_column(text):
+    header, *rows = lines(text, "inter@1 in short: F1 (%), mean over happy, sad")
+    assert header == [
+        *("Method", "Avg.", "Worst", "Retention", "Violations", "Shapley l", "Shapley a"),
+    ]
+    assert [row[0] for row in rows] == ["alpha", "beta"]
+    assert rows[0][1:] == ["52.50", "40.00", "8.3 %", "0 of 2", "27.50", "2.50"]
+    assert rows[1][3:5] == ["-", "2 of 2"]
+
+
+def judged(make_manifest):
+    """A leaderboard whose tests are written by hand: alpha's star, beta and gamma a tie."""
+    names = ("alpha", "beta", "gamma")
+    manifests = [
+        make_manifest(name, scores=(0.9 - 0.1 * k, 0.4, 0.8)) for k, name in enumerate(names)
+    ]
+    board = Leaderboard.from_manifests("small", manifests)
+    (section,) = board.sections
+    rows = [replace(row, untested="") for row in section.rows]
+    cells = section.cells.assign(star=section.cells["best"] & (section.cells["column"] == "l"))
+    ranks = [
+        ("inter", "sentiment", name, "rank", rank)
+        for name, rank in zip(names, (1, 2, 2), strict=True)
+    ]
+    added = pd.DataFrame(ranks, columns=section.summaries.columns)
+    summaries = pd.concat([added, section.summaries], ignore_index=True)
+    return replace(board, sections=[replace(section, rows=rows, cells=cells, summaries=summaries)])
+
+
+def test_ranks_and_stars_are_shown(make_manifest):
+    text = Markdown().render(judged(make_manifest))
+    _, *short = lines(text, "inter@1 in short: F1 (%)")
+    assert [row[:2] for row in short] == [["alpha", "1"], ["beta", "2"], ["gamma", "2"]]
+    _, first, *_ = lines(text, "inter@1: F1 (%)")
+    assert first[2:4] == [r"**90.00** \*", "**40.00** ↓"]
+    assert "Rank: going down the order" in text and "No rank" not in text
+
+
+def test_rows_without_a_test_are_named_with_the_reason(text):
+    assert "No rank and no test for alpha, beta: its predictions are not at hand." in text
+
+
+def test_a_long_table_is_folded_away(make_manifest):
+    labels = tuple("abcdefghijklmnopqrst")
+    text = Markdown().render(Leaderboard.from_manifests("small", [make_manifest(labels=labels)]))
+    assert "### inter@1: F1 (%)\n\n<details><summary>F1 (%): 41 lines</summary>\n\n| Method" in text
 
 
 def test_one_label_needs_no_column(make_manifest):
@@ -197,7 +248,12 @@ def test_the_same_store_gives_the_same_bytes(make_manifest, tmp_path):
     for seed in (1, 0):
         store.save(Outcome(make_manifest(seed=seed)))
     reporters = [Csv(), Markdown()]
-    first = [p.read_bytes() for p in write_leaderboard(store, "small", tmp_path / "a", reporters)]
-    paths = write_leaderboard(Store(tmp_path / "runs"), "small", tmp_path / "b", reporters)
+
+    def made(folder):
+        board = Leaderboard.from_store(Store(tmp_path / "runs"), "small", discover())
+        return write_leaderboard(board, tmp_path / folder, reporters)
+
+    first = [p.read_bytes() for p in made("a")]
+    paths = made("b")
     assert [p.name for p in paths] == ["small.csv", "small.md"]
     assert [p.read_bytes() for p in paths] == first

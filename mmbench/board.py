@@ -1,0 +1,371 @@
+"""A leaderboard as a JSON file: all that a reporter needs, so that it renders as the store did.
+
+    format "mmbench-leaderboard", version, dataset
+    sections    facts, rows, and the tables cells, tests and summaries, as `mmbench.leaderboard.Section`
+                documents them
+    unfinished  rows
+
+A table has `columns` and `rows`, null for a number that is not defined. A row has `label`, `superseded`,
+`untested`, and its manifests: `failed`, and `finished` less what all of those share, which is `common`.
+There is no sample's prediction in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmbench.errors import DataError
+from mmbench.leaderboard import CELL_COLUMNS, Leaderboard, Row, Section
+from mmbench.significance import TEST_COLUMNS
+from mmbench.summary import ALL, AVERAGE, QUANTITY_COLUMNS, known_quantity
+from mmbench.tidy import Columns, tidy
+
+SUFFIX = ".json"
+FORMAT, VERSION = "mmbench-leaderboard", 1
+LARGEST = 64 * 2**20
+"""Bytes of a file that is read: the largest of ours has less than one million."""
+TABLES: Mapping[str, Columns] = {
+    "cells": CELL_COLUMNS,
+    "tests": TEST_COLUMNS,
+    "summaries": QUANTITY_COLUMNS,
+}
+
+
+def write(board: Leaderboard) -> str:
+    """The file; the same leaderboard gives the same text, and `read` the same leaderboard again."""
+    told = {
+        "format": FORMAT,
+        "version": VERSION,
+        "dataset": board.dataset,
+        "sections": [
+            {
+                "facts": section.facts,
+                "rows": [_row(row) for row in section.rows],
+                **{name: _table(getattr(section, name)) for name in TABLES},
+            }
+            for section in board.sections
+        ],
+        "unfinished": [_row(row) for row in board.unfinished],
+    }
+    return _text(told) + "\n"
+
+
+def read(path: Path) -> Leaderboard:
+    """A leaderboard from its file; DataError, with the place in it, if it is not one.
+
+    Whether its numbers are true, only the store that it came from can tell.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise DataError(f"{path}: {size} bytes; a leaderboard has {LARGEST} at most")
+        told = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    try:
+        return _leaderboard(told)
+    except _Wrong as error:
+        raise DataError(
+            f"{path}: {error}; make it anew: mmbench leaderboard DATASET --format json"
+        ) from error
+
+
+def _row(row: Row) -> dict[str, Any]:
+    first = row.finished[0] if row.finished else {}
+    common = {
+        name: value
+        for name, value in first.items()
+        if all(name in m and _same(m[name], value) for m in row.finished)
+    }
+    own = [{k: v for k, v in m.items() if k not in common} for m in row.finished]
+    return {
+        "label": row.label,
+        "superseded": row.superseded,
+        "untested": row.untested,
+        "common": common,
+        "finished": own,
+        "failed": row.failed,
+    }
+
+
+def _same(a: object, b: object) -> bool:
+    """Whether JSON has one text for both: 1, 1.0 and true are three."""
+    return json.dumps(a) == json.dumps(b)
+
+
+def _table(table: pd.DataFrame) -> dict[str, Any]:
+    rows = [
+        [None if isinstance(v, float) and math.isnan(v) else v for v in row]
+        for row in table.astype(object).to_numpy().tolist()
+    ]
+    return {"columns": list(table.columns), "rows": rows}
+
+
+def _text(value: Any, indent: str = "") -> str:
+    """JSON with a line for each thing that holds nothing else, as a table's row is."""
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not any(isinstance(v, dict | list) and v for v in within):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    deeper = indent + " "
+    if isinstance(value, dict):
+        parts = [
+            f"{json.dumps(k, ensure_ascii=False)}: {_text(v, deeper)}" for k, v in value.items()
+        ]
+    else:
+        parts = [_text(v, deeper) for v in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{indent}{closing}"
+
+
+# -- Reading --------------------------------------------------------------------------------------
+
+
+class _Wrong(Exception):
+    """What a file has in one place, and what was expected there."""
+
+    def __init__(self, where: str, expected: str, got: object) -> None:
+        shown = json.dumps(got)
+        super().__init__(
+            f"{where or 'it'}: expected {expected}, "
+            f"got {shown if len(shown) <= 60 else shown[:57] + '...'}"
+        )
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+NAME = re.compile(r"\w[\w.+-]*")
+NUMBER = (int, float)
+
+
+@dataclass(frozen=True)
+class _Each:
+    """An object whose names are free."""
+
+    value: Any
+
+
+CONDITION = {
+    "name": str,
+    "title": str,
+    "observed": [str],
+    "rate": NUMBER,
+    "complete": bool,
+}
+PROTOCOL = {
+    "id": str,
+    "sha256": str,
+    "mask_seeds": int,
+    "average": str,
+    "average_formula": str,
+    "conditions": [CONDITION],
+    "effective_rate": _Each(_Each(NUMBER)),
+}
+METRIC = {
+    "id": str,
+    "title": str,
+    "formula": str,
+    "unit": str,
+    "higher_is_better": bool,
+    "in_tables": bool,
+}
+FACTS = {
+    "data": {
+        "name": str,
+        "synthetic": bool,
+        "sha256": str,
+        "source": _Each(str),
+        "modalities": _Each({"length": int, "width": int}),
+        "splits": {"train": int, "valid": int, "test": int},
+    },
+    "protocols": _Each(PROTOCOL),
+    "metrics": _Each(METRIC),
+    "headline": str,
+    "labels": [str],
+    "floor": _Each(_Each(NUMBER)),
+}
+TABLE = {"columns": [str], "rows": [list]}
+ROW = {
+    "label": str,
+    "superseded": int,
+    "untested": str,
+    "common": dict,
+    "finished": [dict],
+    "failed": [dict],
+}
+FAILED = {
+    "status": str,
+    "key": str,
+    "config": str,
+    "finished": str,
+    "reason": str,
+    "job": {"label": str, "method": str, "dataset": str, "seed": int, "quick": bool},
+}
+FINISHED = {
+    **{name: kind for name, kind in FAILED.items() if name != "reason"},
+    "method": dict,
+    "metrics": _Each(str),
+    "parameters": {"deployed": int, "total": int},
+    "seconds": {"train": NUMBER, "evaluate": NUMBER},
+    "environment": dict,
+}
+METHOD = {
+    "summary": str,
+    "paper": str,
+    "competes": bool,
+    "deviations": [str],
+    "privileges": [str],
+}
+"""Parts that old results may lack."""
+BOARD = {
+    "format": str,
+    "version": int,
+    "dataset": str,
+    "sections": [{"facts": FACTS, "rows": [ROW], **dict.fromkeys(TABLES, TABLE)}],
+    "unfinished": [ROW],
+}
+
+
+def _check(value: Any, form: Any, where: str) -> None:
+    """_Wrong unless `value` has a form: a type or several, an object's parts, a list of one form."""
+    if isinstance(form, dict):
+        _check(value, dict, where)
+        for name, inner in form.items():
+            if name not in value:
+                raise _Wrong(where, f"a part {name!r}", sorted(value))
+            _check(value[name], inner, f"{where}.{name}".lstrip("."))
+    elif isinstance(form, list):
+        _check(value, list, where)
+        for number, item in enumerate(value):
+            _check(item, form[0], f"{where}[{number}]")
+    elif isinstance(form, _Each):
+        _check(value, dict, where)
+        for name, item in value.items():
+            _check(item, form.value, f"{where}.{name}")
+    else:
+        kinds = form if isinstance(form, tuple) else (form,)
+        real = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+        if not real or (isinstance(value, float) and not math.isfinite(value)):
+            raise _Wrong(where, KINDS[kinds[0]], value)
+
+
+KINDS = {
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def _leaderboard(told: Any) -> Leaderboard:
+    _check(told, {"format": str, "version": int}, "")
+    if (told["format"], told["version"]) != (FORMAT, VERSION):
+        got = [told["format"], told["version"]]
+        raise _Wrong("format and version", f"{FORMAT!r}, {VERSION}", got)
+    _check(told, BOARD, "")
+    if not NAME.fullmatch(told["dataset"]):
+        raise _Wrong("dataset", "letters, digits, - _ . +", told["dataset"])
+    return Leaderboard(
+        told["dataset"],
+        [_section(section, f"sections[{n}]") for n, section in enumerate(told["sections"])],
+        _rows(told["unfinished"], "unfinished", finished=False),
+    )
+
+
+def _section(told: Mapping[str, Any], where: str) -> Section:
+    facts = told["facts"]
+    rows = _rows(told["rows"], f"{where}.rows", finished=True)
+    for metric in facts["metrics"]:
+        by_label = {metric: dict.fromkeys(facts["labels"], NUMBER)}
+        _check(facts["floor"], by_label, f"{where}.facts.floor")
+    if facts["headline"] not in facts["metrics"]:
+        raise _Wrong(f"{where}.facts.headline", "one of the metrics", facts["headline"])
+    methods = {row.label for row in rows}
+    known = {
+        "protocol": set(facts["protocols"]),
+        "method": methods,
+        "other": methods,
+        "label": {*facts["labels"], ALL},
+        "metric": set(facts["metrics"]),
+    }
+    for name, described in facts["protocols"].items():
+        at = f"{where}.facts.protocols.{name}.effective_rate"
+        conditions = [c["name"] for c in described["conditions"]]
+        _check(described["effective_rate"], dict.fromkeys(conditions, _Each(NUMBER)), at)
+    columns = {
+        name: {AVERAGE, *(c["name"] for c in described["conditions"])}
+        for name, described in facts["protocols"].items()
+    }
+    tables = {}
+    for name, types in TABLES.items():
+        table = _frame(told[name], types, f"{where}.{name}")
+        for n, line in enumerate(table.to_dict("records")):
+            at = f"{where}.{name}.rows[{n}]"
+            for key, names in known.items():
+                if key in line and line[key] not in names:
+                    raise _Wrong(f"{at}, {key}", "one of the leaderboard's own", line[key])
+            if "column" in line and line["column"] not in columns[line["protocol"]]:
+                raise _Wrong(f"{at}, column", "a condition of its protocol", line["column"])
+            if "quantity" in line and not known_quantity(line["quantity"]):
+                raise _Wrong(f"{at}, quantity", "one that is known", line["quantity"])
+        tables[name] = table
+    return Section(facts, rows, **tables)
+
+
+def _frame(told: Mapping[str, Any], columns: Columns, where: str) -> pd.DataFrame:
+    if told["columns"] != list(columns):
+        raise _Wrong(f"{where}.columns", ", ".join(columns), told["columns"])
+    for number, line in enumerate(told["rows"]):
+        at = f"{where}.rows[{number}]"
+        if len(line) != len(columns):
+            raise _Wrong(at, f"{len(columns)} values", line)
+        for value, (name, kind) in zip(line, columns.items(), strict=True):
+            if value is not None or name not in UNDEFINED:
+                _check(value, NUMBER if kind is float else kind, f"{at}, {name}")
+    return tidy(told["rows"], columns)
+
+
+UNDEFINED = ("spread", "mask_spread")
+"""Numbers that may be null: one seed, or mask, has no spread."""
+
+
+def _rows(told: Sequence[Mapping[str, Any]], where: str, *, finished: bool) -> list[Row]:
+    rows = []
+    for number, row in enumerate(told):
+        at = f"{where}[{number}]"
+        parts = {
+            "finished": [{**row["common"], **own} for own in row["finished"]],
+            "failed": list(row["failed"]),
+        }
+        for part, form in (("finished", FINISHED), ("failed", FAILED)):
+            for n, manifest in enumerate(parts[part]):
+                _check(manifest, form, f"{at}.{part}[{n}]")
+                method = manifest.get("method", {})
+                here = {name: kind for name, kind in METHOD.items() if name in method}
+                _check(method, here, f"{at}.{part}[{n}].method")
+        if bool(parts["finished"]) != finished or not (finished or parts["failed"]):
+            expected = "at least one finished result" if finished else "failures alone"
+            raise _Wrong(at, expected, [len(parts["finished"]), len(parts["failed"])])
+        rows.append(
+            Row(
+                row["label"], parts["finished"], parts["failed"], row["superseded"], row["untested"]
+            )
+        )
+    labels = [row.label for row in rows]
+    for label in labels:
+        if finished and labels.count(label) > 1:
+            raise _Wrong(where, "each label once", label)
+    return rows
