@@ -55,19 +55,25 @@ class Job:
         return self._digest("seed")
 
     def _digest(self, *without: str) -> str:
-        decisive = {
-            name: value for name, value in asdict(self).items() if name not in (*WHERE, *without)
-        }
-        text = json.dumps(decisive, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(asdict(self), *without)
 
     @property
     def label(self) -> str:
         """The method as a table names it, e.g. "hrlf[depth=2] (quick)"."""
-        changes = ",".join(f"{name}={value}" for name, value in sorted(self.changed.items()))
-        return (
-            self.method + (f"[{changes}]" if changes else "") + (" (quick)" if self.quick else "")
-        )
+        return label(self.method, self.changed, self.quick)
+
+
+def digest(described: Mapping[str, Any], *without: str) -> str:
+    """16 hex digits of a job as plain values, but for where it is done and for `without`."""
+    decisive = {name: value for name, value in described.items() if name not in (*WHERE, *without)}
+    text = json.dumps(decisive, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def label(method: str, changed: Mapping[str, Any], quick: bool) -> str:
+    """A method with its settings, as a table names it."""
+    changes = ",".join(f"{name}={value}" for name, value in sorted(changed.items()))
+    return method + (f"[{changes}]" if changes else "") + (" (quick)" if quick else "")
 
 
 @dataclass(frozen=True)

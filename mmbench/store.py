@@ -29,6 +29,8 @@ from mmbench.jobs import SCHEMA, Job, Outcome
 
 MANIFEST, PREDICTIONS = "manifest.json", "predictions.h5"
 UNFINISHED = ".unfinished-"
+MANIFEST_LIMIT = 1 << 26
+"""Bytes; a manifest of some 20,000 scores has a twentieth of it."""
 
 
 class Store:
@@ -143,13 +145,34 @@ class Store:
         return path
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A manifest; None if there is none, it is damaged, or of a layout unknown here."""
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest; DataError, which says why, if it is damaged, too long, or of a layout unknown here."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        known = manifest["schema"] == SCHEMA and isinstance(manifest["job"]["dataset"], str)
-        return manifest if known else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file")
+        with path.open("rb") as file:
+            text = file.read(MANIFEST_LIMIT + 1)
+        if len(text) > MANIFEST_LIMIT:
+            raise DataError(f"{path}: refused, it has more than {MANIFEST_LIMIT} bytes")
+        manifest = json.loads(text.decode("utf-8"), parse_constant=_refuse)
+        if manifest["schema"] != SCHEMA:
+            raise ValueError(f"schema {manifest['schema']!r}, expected {SCHEMA}")
+        if not isinstance(manifest["job"]["dataset"], str):
+            raise ValueError("its job names no data set")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as a manifest ({error!r})") from error
+    return manifest
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant}, which is no number")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A manifest; None if there is none that can be read."""
+    try:
+        return read_manifest(path)
+    except DataError:
         return None
 
 

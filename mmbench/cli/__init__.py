@@ -14,6 +14,7 @@ from mmbench.cli.leaderboard import leaderboard
 from mmbench.cli.listing import listing
 from mmbench.cli.protocol import protocol
 from mmbench.cli.run import run
+from mmbench.cli.verify import verify
 from mmbench.errors import MmbenchError
 
 
@@ -26,13 +27,13 @@ def cli() -> None:
 
         mmbench run --method hrlf --dataset iemocap
 
-    Exit status: 0 done; 1 some jobs failed, and their rows say why, a data set has something serious, or
-    compare was to fail on a regression; 2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
+    Exit status: 0 done; 1 some jobs failed, and their rows say why, a data set has something serious,
+    compare was to fail on a regression, or verify found something that disagrees; 2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
     the traceback.
     """
 
 
-for command in (run, listing, data, protocol, leaderboard, compare):
+for command in (run, listing, data, protocol, leaderboard, compare, verify):
     cli.add_command(command)
 
 
