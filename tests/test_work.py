@@ -42,9 +42,11 @@ def test_a_finished_job_describes_itself(job):
     assert manifest["finished"].endswith("+00:00")
 
 
-@pytest.mark.parametrize(("method", "competes"), [("constant", True), ("oracle", False)])
+@pytest.mark.parametrize(
+    ("method", "competes"), [("late-fusion", True), ("constant", False), ("oracle", False)]
+)
 def test_a_job_says_whether_its_method_competes(job, method, competes):
-    manifest = work.do([replace(job, method=method)], ignore)[0].manifest
+    manifest = work.do([replace(job, method=method, quick=True)], ignore)[0].manifest
     assert manifest["method"]["competes"] is competes
 
 
