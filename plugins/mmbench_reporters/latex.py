@@ -89,7 +89,7 @@ def _table(section: Section, dataset: str, protocol: str, metric: str, name: str
         f"{escape(heading(about))} on {escape(dataset)} under {escape(described['id'])}; {better} is better.",
         *([escape(SYNTHETIC)] if facts["data"]["synthetic"] else []),
         f"{escape(described['average'])} = {escape(described['average_formula'])}.",
-        KEY.replace("training seeds", f"{count} training seeds"),
+        KEY.replace("training seeds", f"{count} training seed{'s' * (count != '1')}"),
     ]
     last = len(columns) + 2
     conditions = rf"& & \multicolumn{{{len(columns)}}}{{c}}{{Testing conditions}} \\"

@@ -115,7 +115,7 @@ def test_a_cell_has_its_provenance(page):
 
 def test_synthetic_data_is_labelled_on_top_and_beside_every_table(page, make_manifest):
     assert "made-up twin" in page.all("p", **{"class": "notice"})[0]
-    titles = [told for level in ("h3", "h4") for told in page.all(level) if "How" not in told]
+    titles = [told for level in ("h2", "h3", "h4") for told in page.all(level) if "How" not in told]
     titles = [told for told in titles if "What each" not in told] + page.all("figcaption")
     assert titles and all(told.endswith("synthetic data") for told in titles)
     real = Html().render(Leaderboard.from_manifests("small", [make_manifest(synthetic=False)]))

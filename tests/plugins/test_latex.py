@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmbench.leaderboard import Leaderboard
@@ -105,6 +105,8 @@ def test_a_hostile_name_neither_ends_a_cell_nor_gives_a_command(text):
 
 
 @given(st.text())
+@example("[*] --- ''' ,,")
+@example("* [")
 def test_any_text_stays_text(told):
     made = escape(told)
     assert balanced(made) and "\n" not in made and "\r" not in made
