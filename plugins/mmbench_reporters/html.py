@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 import mmbench
 from mmbench.leaderboard import AVERAGE, Row, Section
 from mmbench.summary import QUANTITIES, SHAPLEY, effective_rate, overall, quantity
-from mmbench_reporters.tables import SYNTHETIC, Cell, defined, heading, lines, metrics, number
+from mmbench.tables import SYNTHETIC, Cell, defined, heading, lines, metrics, number
 
 
 class Html(mmbench.Reporter):

@@ -12,7 +12,7 @@ from typing import Any
 
 import mmbench
 from mmbench.leaderboard import Section
-from mmbench_reporters.tables import SYNTHETIC, Cell, defined, heading, lines, number
+from mmbench.tables import SYNTHETIC, Cell, defined, heading, lines, number
 
 PREAMBLE = r"""% \usepackage{booktabs} before \begin{document}, then \input this file.
 \providecommand{\mmbest}[1]{\textbf{#1}}
