@@ -162,6 +162,8 @@ RUN = ("run", "--method", "constant", "--dataset", "mosi", "--quick")
         ),
         ((*RUN, "--device", "gpu"), "--device gpu"),
         ((*RUN, "--plugin", "nothing.py"), "there is no such file"),
+        ((*RUN, "--format", "md,mad"), "unknown reporter 'mad'"),
+        ((*RUN, "--format", ""), "--format is empty"),
         ((*RUN, "--seeds", "0"), "0 is not in the range"),
         ((*RUN, "--seeds", "many"), "'many' is not a valid integer"),
         (("run", "--dataset", "mosi"), "Missing option '--method'"),

@@ -13,7 +13,11 @@ from mmbench.cli.options import STORE, warn_damaged
 @click.argument("dataset")
 @STORE
 @click.option(
-    "--format", "suffix", default="md", show_default=True, help="A reporter: md, csv or json."
+    "--format",
+    "suffix",
+    default="md",
+    show_default=True,
+    help="A reporter: md, csv, html, json or latex.",
 )
 def leaderboard(dataset: str, store: str, suffix: str) -> None:
     """Print the leaderboard of DATASET from a store of results; --store paper: what the paper reports.

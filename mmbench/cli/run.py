@@ -50,6 +50,13 @@ if TYPE_CHECKING:
 @click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with plugins."
 )
+@click.option(
+    "--format",
+    "formats",
+    default="csv,html,json,md",
+    show_default=True,
+    help="Reporters that write leaderboards, or 'all'.",
+)
 @click.option("--set", "settings", multiple=True, help="A hyper-parameter, e.g. hrlf.depth=2.")
 @click.option("--profile", type=click.Path(), help="A folder for traces of a few updates.")
 @click.option("--dry-run", is_flag=True, help="Show what would run.")
@@ -66,6 +73,7 @@ def run(
     side_by_side: int | None,
     executor: str,
     plugins: tuple[str, ...],
+    formats: str,
     settings: tuple[str, ...],
     profile: str | None,
     dry_run: bool,
@@ -79,9 +87,11 @@ def run(
         "dataset": datasets,
         "protocol": protocols,
         "executor": executor,
+        "reporter": formats,
     }
-    for option, text in wanted.items():
+    for kind, text in wanted.items():
         if not names(text):
+            option = "format" if kind == "reporter" else kind
             raise UsageError(f"--{option} is empty; expected names, separated by commas, or 'all'")
     if not plugins:  # mistakes in names are told at once, before torch is imported
         from mmbench.catalogue import catalogue
@@ -139,7 +149,7 @@ def run(
     failures = _do(
         todo, len(every), registry.find("executor", executor)(jobs, side_by_side), results
     )
-    reporters = [found.cls() for _, found in sorted(registry.classes["reporter"].items())]
+    reporters = [registry.find("reporter", name)() for name in chosen["reporter"]]
     for name in grid.datasets:
         _show_spent([m for m in results.manifests(name) if m["key"] in {job.key for job in todo}])
         board = Leaderboard.from_store(results, name, registry)
