@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmbench import figures
 from mmbench.figures import Undrawable, draw, encode
 from mmbench.figures.cost import Point, pareto
+from mmbench.figures.curves import is_curve
 from mmbench.figures.differences import bars
 from mmbench.figures.embedding import EACH, Cloud, clouds, embedding
 from mmbench.figures.looks import look
@@ -189,6 +190,14 @@ def test_no_curves_where_conditions_differ_in_what_is_there(make_manifest):
         draw("curves", board)
 
 
+def test_a_curve_has_the_same_modalities_at_every_rate():
+    fades = [{"observed": ["l", "a"], "rate": p} for p in RATES]
+    assert is_curve({"conditions": fades})
+    assert not is_curve({"conditions": [*fades, {"observed": ["l"], "rate": 0.1}]})
+    assert not is_curve({"conditions": [*fades, fades[0]]})
+    assert not is_curve({"conditions": fades[:1]})
+
+
 def test_nothing_finished_is_told(make_manifest):
     board = Leaderboard.from_manifests("small", [make_manifest(reason="boom")])
     with pytest.raises(Undrawable, match="small has no finished result"):
@@ -285,7 +294,7 @@ def test_the_same_leaderboard_gives_the_same_bytes(make_board, tmp_path, monkeyp
     for kind in figures.KINDS:
         for form in figures.FORMATS:
             first = encode(draw(kind, board), form)
-            with mpl.rc_context({"font.size": 20, "svg.hashsalt": "other", "lines.linewidth": 9}):
+            with mpl.rc_context({"font.size": 20, "svg.hashsalt": "other", "axes.linewidth": 9}):
                 second = encode(draw(kind, copy.deepcopy(board)), form)
             assert first == second, (kind, form)
             assert b"<dc:date>" not in first and b"matplotlib.org" not in first
