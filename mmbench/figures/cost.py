@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -166,7 +168,8 @@ def _name(ax: Axes, subject: Subject, found: Sequence[Point], largest: int) -> N
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()  # places are known once the layout is
     pixel = figure.dpi / 72
-    markers, taken = [], []
+    markers: list[Bbox] = []
+    taken: list[Bbox] = []  # by names
     for point in found:
         x, y = ax.transData.transform((point.seconds, point.score))
         half = area(point.parameters, largest) ** 0.5 / 2 * pixel
@@ -176,43 +179,46 @@ def _name(ax: Axes, subject: Subject, found: Sequence[Point], largest: int) -> N
         # a name next to another's marker would be taken for that one's
         others = [box.padded(5 * pixel) for number, box in enumerate(markers) if number != own]
         half = area(point.parameters, largest) ** 0.5 / 2 + 2
-        choices = [
-            (dx * reach * half, dy * reach * half, horizontal, vertical, reach)
-            for reach in (1.0, 2.0, 3.5, 5.0)
-            for dx, dy, horizontal, vertical in PLACES
-        ]
-        best: tuple[float, Bbox, int] | None = None
-        texts = []
-        for number, (dx, dy, horizontal, vertical, reach) in enumerate(choices):
-            text = ax.annotate(
-                point.method,
-                (point.seconds, point.score),
-                (dx, dy),
-                textcoords="offset points",
-                ha=horizontal,
-                va=vertical,
-                fontsize=8,
-                color="#222222",
-                arrowprops=LEADER if reach > 1 else None,
-            )
-            texts.append(text)
-            box = text.get_window_extent()
-            covered = sum(_overlap(box, other) for other in (markers[own], *others, *taken))
+        text = ax.annotate(
+            point.method,
+            (point.seconds, point.score),
+            (0, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color="#222222",
+        )
+
+        def place(reach: float, way: Place, text: Annotation = text, half: float = half) -> Bbox:
+            dx, dy, horizontal, vertical = way
+            text.set(position=(dx * reach * half, dy * reach * half), ha=horizontal, va=vertical)
+            return text.get_window_extent()
+
+        def hidden(choice: tuple[float, Place], around: Sequence[Bbox]) -> float:
+            """Pixels that cover something or lie outside."""
+            box = place(*choice)
             outside = box.width * box.height - _overlap(box, frame)
-            if best is None or covered + outside < best[0]:
-                best = covered + outside, box, number
-            if best[0] == 0:
-                break
-        assert best is not None
-        for number, text in enumerate(texts):
-            if number != best[2]:
-                text.remove()
-        taken.append(best[1])
+            return outside + sum(_overlap(box, other) for other in around)
+
+        around = [markers[own], *others, *taken]
+        choices = [(reach, way) for reach in REACHES for way in PLACES]
+        reach, way = min(choices, key=lambda choice: hidden(choice, around))
+        taken.append(place(reach, way))
+        if reach > 1:
+            ax.annotate(
+                "",
+                (point.seconds, point.score),
+                text.get_position(),
+                textcoords="offset points",
+                arrowprops=LEADER,
+            )
 
 
 LEADER = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
 """Leads from a name to a marker that is not next to it."""
-PLACES = (
+REACHES = (1.0, 2.0, 3.5, 5.0)
+"""How far from a marker's middle a name may stand, in its half width; nearer ones are preferred."""
+Place: TypeAlias = tuple[float, float, str, str]
+PLACES: Sequence[Place] = (
     *((1, 0, "left", "center"), (-1, 0, "right", "center"), (0, 1, "center", "bottom")),
     *((0, -1, "center", "top"), (0.7, 0.7, "left", "bottom"), (-0.7, 0.7, "right", "bottom")),
     *((0.7, -0.7, "left", "top"), (-0.7, -0.7, "right", "top")),
