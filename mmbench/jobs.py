@@ -13,7 +13,7 @@ import numpy as np
 
 from mmbench.data import Schedule
 
-WHERE = ("plugin_files", "device", "profile")
+WHERE = ("plugin_files", "device", "profile", "embeddings")
 """Fields of a job that decide no number."""
 
 
@@ -43,6 +43,8 @@ class Job:
     device: str = "cpu"
     profile: str = ""
     """Folder for a trace of a few updates."""
+    embeddings: bool = False
+    """Whether representations are kept beside the predictions."""
 
     @property
     def key(self) -> str:
@@ -85,6 +87,8 @@ class Outcome:
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
     """"ids" (N,), "targets" (N, L), and raw outputs float32 (N, n_out) by
     "protocol/condition/mask seed", e.g. "inter/la/0"."""
+    representations: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """As in mmbench/representations.py; empty unless they were asked for."""
 
 
 SCHEMA = 1

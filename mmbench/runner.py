@@ -32,6 +32,7 @@ class Grid:
     plugin_files: tuple[str, ...] = ()
     profile: str = ""
     """Folder for traces."""
+    embeddings: bool = False
 
 
 def resolve(registry: Registry, name: str) -> tuple[type[Dataset], str | None]:
@@ -65,6 +66,7 @@ def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job
             plugin_files=grid.plugin_files,
             device=grid.device,
             profile=grid.profile,
+            embeddings=grid.embeddings,
         )
         for dataset in grid.datasets
         for seed in grid.seeds

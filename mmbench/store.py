@@ -2,11 +2,13 @@
 
     <root>/<dataset>/<method>/seed-<n>-<key>/manifest.json     what was done and what it scored
                                              predictions.h5    what was predicted, sample by sample
+                                             representations.h5    if asked for: values, groups
 
 A manifest has `schema`, `status` ("finished" or "failed"), `key` (of everything that decides the
 numbers), `config` (the same without the seed), `job`, `data`, `method`, `protocols`, `metrics`, `floor`,
 `scores`, `averages`, `training`, `parameters`, `seconds`, `environment` and `predictions_sha256`; a
-failure has `reason` and `traceback` instead of what it did not reach.
+failure has `reason` and `traceback` instead of what it did not reach. `representations` is there if they
+were asked for: their `condition` and `sha256`, or why they are `absent`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from mmbench.errors import DataError, UsageError
 from mmbench.jobs import SCHEMA, Job, Outcome
 
 MANIFEST, PREDICTIONS = "manifest.json", "predictions.h5"
+REPRESENTATIONS = "representations.h5"
 UNFINISHED = ".unfinished-"
 MANIFEST_LIMIT = 1 << 26
 """Bytes; a manifest of some 20,000 scores has a twentieth of it."""
@@ -65,13 +68,14 @@ class Store:
         return self.root / job["dataset"] / job["method"] / f"seed-{int(job['seed'])}-{key}"
 
     def finished(self, job: Job) -> bool:
-        """Whether there is a finished result of this very job."""
+        """Whether there is a finished result of this very job, with representations if it asks for them."""
         folder = self.folder(vars(job), job.key)
         manifest = _read(folder / MANIFEST)
         return (
             manifest is not None
             and manifest.get("status") == "finished"
             and (folder / PREDICTIONS).is_file()
+            and (not job.embeddings or "representations" in manifest)
         )
 
     def save(self, outcome: Outcome) -> Path:
@@ -82,8 +86,13 @@ class Store:
         try:
             if outcome.predictions:
                 predictions = temporary / PREDICTIONS
-                _write_predictions(predictions, outcome.predictions)
+                _write_arrays(predictions, outcome.predictions)
                 manifest["predictions_sha256"] = _sha256(predictions)
+            if outcome.representations:
+                beside = temporary / REPRESENTATIONS
+                _write_arrays(beside, outcome.representations)
+                told = manifest["representations"]
+                manifest["representations"] = {**told, "sha256": _sha256(beside)}
             text = json.dumps(manifest, indent=1, allow_nan=False)
             (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
             for file in temporary.iterdir():
@@ -116,9 +125,17 @@ class Store:
 
     def predictions(self, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The arrays of a result, as in `Outcome`; DataError if the file was altered."""
-        path = self.folder(manifest["job"], manifest["key"]) / PREDICTIONS
+        return self._arrays(manifest, PREDICTIONS, manifest["predictions_sha256"])
+
+    def representations(self, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """As in `Outcome`, empty if the result has none; DataError if the file was altered."""
+        sha256 = manifest.get("representations", {}).get("sha256")
+        return self._arrays(manifest, REPRESENTATIONS, sha256) if sha256 else {}
+
+    def _arrays(self, manifest: Mapping[str, Any], name: str, sha256: str) -> dict[str, np.ndarray]:
+        path = self.folder(manifest["job"], manifest["key"]) / name
         try:
-            if _sha256(path) != manifest["predictions_sha256"]:
+            if _sha256(path) != sha256:
                 raise DataError(
                     f"{path}: altered since it was written; delete its folder, run again"
                 )
@@ -126,7 +143,7 @@ class Store:
 
             def take(name: str, node: object) -> None:
                 if isinstance(node, h5py.Dataset):
-                    arrays[name] = node.asstr()[:] if name == "ids" else node[:]
+                    arrays[name] = node.asstr()[:] if node.dtype.kind == "O" else node[:]
 
             with h5py.File(path, "r") as file:
                 file.visititems(take)
@@ -176,7 +193,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _write_predictions(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
             if array.dtype.kind == "U":

@@ -33,6 +33,7 @@ from mmbench.evaluation import evaluate
 from mmbench.jobs import Job, Outcome, begin_manifest, now
 from mmbench.metrics import Metric, floor
 from mmbench.registry import Registry, discover
+from mmbench.representations import Unrepresented, condition, represent
 from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
 from mmbench.streams import seed_of
@@ -99,7 +100,9 @@ def _failed(manifest: dict[str, Any], error: Exception) -> Outcome:
 
 
 def _reason(error: Exception) -> str:
-    known = (MmbenchError, Diverged, NotSupported, NotStackable, FloatingPointError)
+    known = (
+        *(MmbenchError, Diverged, NotSupported, NotStackable, Unrepresented, FloatingPointError),
+    )
     reason = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
     return " ".join(reason.split()) or type(error).__name__
 
@@ -181,6 +184,13 @@ def _finish(
             outcomes.append(_failed(manifest, error))
             continue
         test = splits["test"].samples
+        representations: dict[str, np.ndarray] = {}
+        if job.embeddings:
+            try:
+                representations = represent(method, splits["test"])
+                manifest["representations"] = {"condition": condition(method)}
+            except Exception as error:  # whatever a method raises here, its scores stand
+                manifest["representations"] = {"absent": _reason(error)}
         finished = manifest | {
             "status": "finished",
             "protocols": evaluation.protocols,
@@ -209,6 +219,7 @@ def _finish(
             Outcome(
                 finished,
                 {"ids": _names(test), "targets": test.targets, **evaluation.predictions},
+                representations,
             )
         )
     return outcomes

@@ -263,3 +263,43 @@ def test_a_file_that_is_no_leaderboard_exits_2(mmbench, tmp_path):
     (tmp_path / "x.json").write_text("[]")
     status, _, err = mmbench("leaderboard", str(tmp_path / "x.json"))
     assert status == 2 and "x.json: it: expected an object, got []" in err
+
+
+def test_figures_are_drawn_of_a_file_whatever_there_can_be(mmbench, make_manifest, tmp_path):
+    from mmbench import board
+    from mmbench.leaderboard import Leaderboard
+
+    made = Leaderboard.from_manifests("small", [make_manifest()])
+    (tmp_path / "small.json").write_text(board.write(made))
+    status, out, err = mmbench("figures", "small.json", "--out", "here")
+    assert status == 0, err
+    assert {p.name for p in (tmp_path / "here").iterdir()} == {"small-cost.svg", "small-cost.png"}
+    assert "wrote here/small-cost.svg" in out
+    for kind in ("curves", "critical-difference", "embedding"):
+        assert f"no {kind}: " in err
+    status, _, err = mmbench("figures", "small.json", "--kind", "curves")
+    assert status == 2 and "small has no curves" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--kind", "curve"), "unknown kind of figure 'curve'; did you mean 'curves'?"),
+        (("--format", "pdf"), "unknown format of figures 'pdf'"),
+        (("--store", "nowhere"), "unknown data set 'tiny'"),
+    ],
+)
+def test_mistakes_in_figures_name_the_mend(mmbench, words, message):
+    status, _, err = mmbench("figures", "tiny", *words)
+    assert status == 2 and message in err
+
+
+def test_a_command_that_draws_nothing_does_not_import_matplotlib(tmp_path):
+    code = (
+        "import sys, mmbench.cli as c, mmbench.figures, mmbench.leaderboard, mmbench.work\n"
+        "assert 'matplotlib' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

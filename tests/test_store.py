@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,33 @@ def test_what_is_saved_is_read_back(store):
         np.testing.assert_array_equal(arrays[name], ARRAYS[name])
 
 
+def test_representations_stand_beside_predictions_and_are_checked(store):
+    plain = outcome()
+    assert store.representations(plain.manifest) == {}
+    arrays = {"values": np.ones((2, 3), np.float32), "groups": np.array(["über 0", ""])}
+    manifest = {**plain.manifest, "representations": {"condition": "{l}"}}
+    path = store.save(Outcome(manifest, plain.predictions, arrays))
+    assert manifest["representations"] == {"condition": "{l}"}  # what it was given is left alone
+    (saved,) = store.manifests()
+    read = store.representations(saved)
+    assert read["groups"].tolist() == ["über 0", ""]
+    np.testing.assert_array_equal(read["values"], arrays["values"])
+    assert store.predictions(saved)["ids"].tolist() == ["ä", "b"]
+    file = path / module.REPRESENTATIONS
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(DataError, match=r"representations\.h5: altered"):
+        store.representations(saved)
+
+
+def test_a_result_without_representations_is_done_again_for_a_job_that_asks_for_them(store):
+    asks = replace(JOB, embeddings=True)
+    plain = outcome()
+    store.save(plain)
+    assert store.finished(JOB) and not store.finished(asks)
+    store.save(Outcome({**plain.manifest, "representations": {"absent": "why"}}, plain.predictions))
+    assert store.finished(JOB) and store.finished(asks)  # none is an answer, too
+
+
 def test_a_failure_is_kept_but_not_finished_and_gives_way(store):
     store.save(lost(JOB, "killed"))
     assert not store.finished(JOB)
@@ -67,7 +95,7 @@ def test_manifests_come_in_one_order(store):
     assert store.datasets() == ["other", "small"]
 
 
-@pytest.mark.parametrize("point", ["_write_predictions", "_flush", "_sha256", "rename"])
+@pytest.mark.parametrize("point", ["_write_arrays", "_flush", "_sha256", "rename"])
 def test_a_crash_while_saving_leaves_the_state_before(store, monkeypatch, point):
     def crash(*_):
         raise KeyboardInterrupt

@@ -56,6 +56,30 @@ def test_predictions_are_kept_sample_by_sample(job):
     assert predictions["inter/la/0"].shape == (686, 1)
 
 
+def test_representations_are_kept_if_asked_for_and_never_the_reason_to_fail(job, monkeypatch):
+    assert "representations" not in work.do([job], ignore)[0].manifest
+    asked = replace(job, embeddings=True)
+    assert (asked.key, asked.config) == (job.key, job.config)
+    without = work.do([asked], ignore)[0]
+    assert without.manifest["status"] == "finished" and not without.representations
+    assert "does not define represent" in without.manifest["representations"]["absent"]
+
+    targets = without.predictions["targets"]
+    monkeypatch.setattr(Constant, "represent", lambda self, batch: batch.features["l"].mean(1))
+    kept = work.do([asked], ignore)[0]
+    assert kept.manifest["representations"] == {"condition": "{l}, p=0.5"}
+    assert kept.representations["values"].shape[0] == 686
+    assert (kept.representations["groups"] == "above 0").sum() == (targets > 0).sum()
+
+    def fails(self, batch):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(Constant, "represent", fails)
+    failed = work.do([asked], ignore)[0].manifest
+    assert failed["status"] == "finished"
+    assert failed["representations"]["absent"] == "RuntimeError: boom"
+
+
 def test_data_that_changed_since_planning_is_refused(job):
     manifest = work.do([replace(job, data_sha256="other")], ignore)[0].manifest
     assert manifest["status"] == "failed" and "changed since" in manifest["reason"]

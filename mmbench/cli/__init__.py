@@ -10,6 +10,7 @@ import click
 from mmbench import __version__
 from mmbench.cli.compare import compare
 from mmbench.cli.data import data
+from mmbench.cli.figures import figures
 from mmbench.cli.leaderboard import leaderboard
 from mmbench.cli.listing import listing
 from mmbench.cli.protocol import protocol
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (run, listing, data, protocol, leaderboard, compare, verify):
+for command in (run, listing, data, protocol, leaderboard, compare, verify, figures):
     cli.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mmbench.leaderboard import Leaderboard
     from mmbench.store import Store
 
 STORE = click.option(
@@ -48,6 +50,25 @@ def warn_damaged(store: Store) -> None:
             "Delete its folder and run the same command to make it anew.",
             err=True,
         )
+
+
+def leaderboard_of(dataset: str, store: str) -> tuple[Leaderboard, Store | None]:
+    """The leaderboard of a data set in a store or, without one, of a leaderboard's .json file."""
+    from mmbench import board
+    from mmbench.errors import UsageError
+    from mmbench.leaderboard import Leaderboard
+    from mmbench.registry import discover, unknown
+    from mmbench.store import Store
+
+    if dataset.endswith(board.SUFFIX):
+        return board.read(Path(dataset)), None
+    results = Store(Path(store))
+    warn_damaged(results)
+    there = results.datasets()
+    # A twin's results stand under its own name; ask for "iemocap" and be told of "iemocap-twin".
+    if dataset not in there:
+        raise UsageError(f"{store}: {unknown('data set', dataset, there)}")
+    return Leaderboard.from_store(results, dataset, discover()), results
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 )
 @click.option("--set", "settings", multiple=True, help="A hyper-parameter, e.g. hrlf.depth=2.")
 @click.option("--profile", type=click.Path(), help="A folder for traces of a few updates.")
+@click.option(
+    "--embeddings", is_flag=True, help="Keep representations of test samples, for figures."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would run.")
 def run(
     methods: str,
@@ -76,6 +79,7 @@ def run(
     formats: str,
     settings: tuple[str, ...],
     profile: str | None,
+    embeddings: bool,
     dry_run: bool,
 ) -> int:
     """Train methods, test them under every missing condition, and write leaderboards.
@@ -139,6 +143,7 @@ def run(
         device=_device(device),
         plugin_files=tuple(str(Path(file).resolve()) for file in plugins),
         profile=str(Path(profile).resolve()) if profile else "",
+        embeddings=embeddings,
     )
     every = expand(grid, registry, content)
     content.clear()  # workers read their own

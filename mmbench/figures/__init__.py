@@ -1,0 +1,83 @@
+"""Figures of a leaderboard: each a pure function from numbers to a matplotlib Figure.
+
+The same numbers give the same bytes with the same matplotlib. matplotlib is imported only when something
+is drawn, and never its pyplot, which keeps figures of its own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmbench.datafile import replacing
+from mmbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mmbench.leaderboard import Leaderboard
+    from mmbench.store import Store
+
+KINDS = ("curves", "critical-difference", "cost")
+"""What `draw` can make of a leaderboard alone."""
+EMBEDDING = "embedding"
+"""What needs a store beside it."""
+FORMATS = ("svg", "png")
+
+
+class Undrawable(UsageError):
+    """Why a leaderboard has no figure of a kind."""
+
+
+def draw(kind: str, board: Leaderboard, methods: Collection[str] = ()) -> Figure:
+    """The figure of a kind, of the newest section of a leaderboard; Undrawable if there is none.
+
+    methods: labels of the rows to draw; all full ones if empty.
+    """
+    from mmbench.figures.cost import cost
+    from mmbench.figures.curves import curves
+    from mmbench.figures.differences import critical_difference
+    from mmbench.figures.subject import Subject
+
+    kinds = dict(zip(KINDS, (curves, critical_difference, cost), strict=True))
+    return kinds[kind](Subject.of(board, methods))
+
+
+def draw_embedding(
+    board: Leaderboard, store: Store | None, methods: Collection[str] = ()
+) -> tuple[Figure, Mapping[str, tuple[int, float]]]:
+    """The figure of representations, and by method the seed drawn and its silhouette coefficient."""
+    from mmbench.figures.embedding import clouds, embedding
+    from mmbench.figures.subject import Subject
+
+    if store is None:
+        raise Undrawable("an embedding needs a store, for a leaderboard has no sample's numbers")
+    subject = Subject.of(board, methods)
+    found = clouds(subject, store)
+    return embedding(subject, found), {c.method: (c.seed, c.silhouette) for c in found}
+
+
+def encode(figure: Figure, form: str) -> bytes:
+    """The figure as a file of one of `FORMATS`, without a date or a version in it."""
+    from mmbench.figures.looks import styled
+
+    told = {"svg": {"Date": None, "Creator": "mmbench"}, "png": {"Software": "mmbench"}}
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format=form, metadata=told[form])
+    return buffer.getvalue()
+
+
+def write(figure: Figure, path: Path) -> Path:
+    """Writes the figure in the format that the path's suffix names, whole or not at all."""
+    content = encode(figure, path.suffix.removeprefix("."))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+            temporary.chmod(0o644)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+    return path
