@@ -61,6 +61,7 @@ def test_late_fusion_puts_its_learned_vector_where_a_modality_is_absent(make_dat
 
 
 def test_late_fusion_learns(make_data):
+    torch.manual_seed(0)
     method, splits = made(LateFusion, make_data, epochs=40, learning_rate=1e-2)
     logs = train(method, splits["train"], splits["valid"], MSM(), 0)
     history = [entry["loss"]["task"] for entry in logs[0].history]
