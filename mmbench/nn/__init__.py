@@ -1,14 +1,16 @@
 """The pieces that methods share, so that two methods differ in what their papers differ in.
 
 attention.py    Transformers over packed tokens: encoders, crossmodal ones, decoders
-basic.py        dropout, linear layers, positions
-encoder.py      the front end: all modalities' sequences to one vector each
+blocks.py       the halves of their layers, each with its gradient written out
+attend.py       attention itself, and its gradient
+grouped.py      linear layers and norms of several networks at once
 packing.py      how sequences are laid out without padding
-grouped.py      products and attention over them, of several networks at once
+encoder.py      the front end: all modalities' sequences to one vector each
+recurrent.py    LSTM and GRU that padding does not reach
+basic.py        dropout, linear layers, positions
 information.py  a bound of mutual information
-kernels.py      attention's inner loops on a CPU
 products.py     products of matrices on a CPU
-recurrent.py    LSTM and GRU that padding does not reach; recurrent_kernels.py has the LSTM's inner loops
+kernels.py      loops on a CPU, compiled; recurrent_kernels.py and gru.py have those of LSTM and GRU
 """
 
 from mmbench.nn.attention import Decoder as Decoder

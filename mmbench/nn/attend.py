@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmbench.nn import kernels
 from mmbench.nn.packing import Bucket
-from mmbench.nn.products import on_cpu
+from mmbench.nn.products import arrays, on_cpu
 from mmbench.randomness import current, dropped_below, keep
 
 
@@ -78,7 +78,7 @@ def _attend(
     width = out.shape[1]
     if on_cpu(rows):
         w = rows.new_empty(at.shape[1], tokens.shape[1], len(at) * heads)
-        asking_, at_, rows_, tokens_, w_, out_ = _arrays(asking, at, rows, tokens, w, out)
+        asking_, at_, rows_, tokens_, w_, out_ = arrays(asking, at, rows, tokens, w, out)
         dropped, random = _dropped(noise, p)
         kernels.attend(asking_, 0, at_, rows_, first, tokens_, heads, random, dropped, w_, out_)
         return w
@@ -110,8 +110,8 @@ def _attend_backward(
     """
     width = d_out.shape[1]
     if on_cpu(rows):
-        d_out_, asking_, at_, rows_, tokens_ = _arrays(d_out, asking, at, rows, tokens)
-        w_, d_asking_, d_rows_ = _arrays(w, d_asking, d_rows)
+        d_out_, asking_, at_, rows_, tokens_ = arrays(d_out, asking, at, rows, tokens)
+        w_, d_asking_, d_rows_ = arrays(w, d_asking, d_rows)
         dropped, random = _dropped(noise, p)
         kernels.attend_backward(
             d_out_, asking_, 0, at_, rows_, first, tokens_, heads, random, dropped, w_, d_asking_, d_rows_
@@ -160,10 +160,6 @@ def _dropped(noise: Tensor | None, p: float) -> tuple[int, np.ndarray]:
     if noise is None:
         return 0, np.empty((0, 0, 0), np.uint8)
     return dropped_below(p), noise.numpy()
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.numpy() for tensor in tensors]
 
 
 def _noise(bucket: Bucket, heads: int) -> Tensor:

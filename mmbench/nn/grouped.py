@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from mmbench.nn import kernels
 from mmbench.nn.basic import linear
-from mmbench.nn.products import affine, on_cpu
+from mmbench.nn.products import affine, arrays, on_cpu
 
 EPSILON = 1e-5
 """Added to a variance, as torch does."""
@@ -80,8 +80,7 @@ def norm(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """LN(x) = gain (x - mean) / deviation + shift, and mean and 1 / deviation (N, 2) of each row."""
     if on_cpu(x):
         y, moments = torch.empty_like(x), x.new_empty(len(x), 2)
-        arrays = (a.numpy() for a in (x, gain, shift, y, moments))
-        kernels.normalise(*arrays, EPSILON)
+        kernels.normalise(*arrays(x, gain, shift, y, moments), EPSILON)
         return y, moments
     variance, mean = torch.var_mean(x, 1, keepdim=True, correction=0)
     moments = torch.cat([mean, (variance + EPSILON).rsqrt()], 1)
@@ -98,8 +97,7 @@ def norm_backward(
     """
     if on_cpu(x):
         d_gain, d_shift = torch.zeros_like(gain), torch.zeros_like(gain)
-        arrays = (a.numpy() for a in (dy, x, moments, gain, dx, d_gain, d_shift))
-        kernels.normalise_backward(*arrays)
+        kernels.normalise_backward(*arrays(dy, x, moments, gain, dx, d_gain, d_shift))
         return d_gain, d_shift
     shape = (len(gain), -1, x.shape[1])
     dy = dy.view(shape)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmbench.nn.kernels import FAST, compiled
-from mmbench.nn.products import matmul, product
+from mmbench.nn.products import arrays, matmul, product
 from mmbench.nn.recurrent_kernels import _add_products, _neighbours, _sigmoid, _tanh
 
 
@@ -42,7 +42,7 @@ class _GRU(torch.autograd.Function):
         gates = product(x, weight_in[None], bias_in[None])  # (N, 3h)
         told = bias.expand(len(x), -1).contiguous()  # U h + c (N, 3h)
         states = x.new_zeros(len(x), weight.shape[1])  # what is behind the last step stays 0
-        _forward(*_arrays(gates, told, weight.t().contiguous()), starts, reverse, states.numpy())
+        _forward(*arrays(gates, told, weight.t().contiguous()), starts, reverse, states.numpy())
         ctx.save_for_backward(x, weight_in, weight, gates, told, states)
         ctx.starts, ctx.reverse = starts, reverse
         return states
@@ -54,18 +54,14 @@ class _GRU(torch.autograd.Function):
         d_gates, d_told = torch.zeros_like(gates), torch.zeros_like(told)
         d_weight = torch.zeros_like(weight.t(), memory_format=torch.contiguous_format)
         _backward(
-            *_arrays(d_states.contiguous(), gates, told, weight.contiguous()),
+            *arrays(d_states.contiguous(), gates, told, weight.contiguous()),
             ctx.starts,
             ctx.reverse,
-            *_arrays(states, d_gates, d_told, d_weight),
+            *arrays(states, d_gates, d_told, d_weight),
         )
         dx = matmul(d_gates, weight_in) if ctx.needs_input_grad[0] else None
         d_weight_in = matmul(d_gates.t(), x)
         return dx, d_weight_in, d_weight.t(), d_gates.sum(0), d_told.sum(0), None, None
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.detach().numpy() for tensor in tensors]
 
 
 @njit(fastmath=FAST)

@@ -121,18 +121,6 @@ class Pack(Sequences):
     targets: Tensor
     """(3, O) the token, or N, after, at and before each observed frame: `sources` the other way round."""
 
-    def grid(self, length: int, modality: int) -> Tensor:
-        """(R, B, length) the token of each frame of one modality; N at padding."""
-        each = self.runs * self.samples
-        own = slice(modality * each, (modality + 1) * each)
-        last, count = self.last[own], self.length[own]  # (R B,)
-        steps = torch.arange(length, device=last.device)
-        inside = steps < count[:, None]  # (R B, length), counted from 0
-        token = ((last - count + 1)[:, None] + steps)[inside]
-        grid = last.new_full((each, length), len(self.time))
-        grid[inside.nonzero()[:, 0], self.time[token]] = token
-        return grid.view(self.runs, -1, length)
-
 
 def pack(valid: Sequence[Tensor], observed: Sequence[Tensor]) -> Pack:
     """Lays a batch out, given by modality what is valid and what of it is observed, bool (R, B, T[m]).

@@ -27,6 +27,11 @@ def on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
 
 
+def arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """The memory of tensors on a CPU, as compiled loops take it; where there is no gradient to follow."""
+    return [tensor.numpy() for tensor in tensors]
+
+
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """(..., n, k) times (..., k, m), without a gradient: (..., n, m)."""
     if not on_cpu(a):

@@ -4,7 +4,7 @@ On a CPU they work on packed steps: a step's rows stand together, those of the l
 no row is padding (recurrent_kernels.py and gru.py have the loops). Otherwise the valid frames are moved
 to the start, where no padding comes before a real step, and a backward run reads them reversed, at the start
 again, so that one plain run of torch's for each direction does. Letters: B samples, T frames, D input
-features, h = `width`; N rows, the valid frames of all samples and a few more.
+features, h = `width`; N rows, the valid frames of all samples.
 """
 
 from __future__ import annotations
@@ -20,12 +20,8 @@ from torch.autograd.function import once_differentiable
 from mmbench.nn import recurrent_kernels as kernels
 from mmbench.nn.basic import Dropout, last_valid
 from mmbench.nn.gru import gru
-from mmbench.nn.products import matmul, on_cpu, product
+from mmbench.nn.products import arrays, matmul, on_cpu, product
 from mmbench.randomness import current
-
-ROUND = 64
-"""Rows of packed steps come in multiples of so many: oneDNN compiles a product for each new shape, which
-takes longer than the product."""
 
 
 class Recurrent(nn.Module):
@@ -129,9 +125,7 @@ class Steps:
     valid: Tensor
     """(B, T)."""
     frames: Tensor
-    """Which of the B T frames each row is; the last rows are none."""
-    rows: int
-    """N: how many there are, a multiple of `ROUND`."""
+    """Which of the B T frames each row is."""
     starts: np.ndarray
     """(longest + 1,) the first row of each step, and of those that are no frame."""
 
@@ -144,11 +138,11 @@ class Steps:
         frame = samples[:, None] * valid.shape[1] + _valid_first(valid)[samples]  # (B, T)
         frames = frame[:, :longest].t()[inside]
         starts = np.concatenate([[0], inside.sum(1).cpu().numpy().cumsum()])
-        return cls(valid, frames, -(-len(frames) // ROUND) * ROUND, starts)
+        return cls(valid, frames, starts)
 
     def packed(self, x: Tensor) -> Tensor:
-        """The valid frames of x (B, T, D), (N, D), with zeros where no frame is."""
-        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames, self.rows)  # type: ignore[no-untyped-call]
+        """The valid frames of x (B, T, D), (N, D)."""
+        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames, len(self.frames))  # type: ignore[no-untyped-call]
         return rows
 
     def padded(self, rows: Tensor) -> Tensor:
@@ -192,7 +186,7 @@ class _LSTM(torch.autograd.Function):
         states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
         transposed = weight.t().contiguous()
         states[steps.starts[-1] :] = 0
-        kernels.lstm(*_arrays(gates, transposed), steps.starts, reverse, *_arrays(states, cells))
+        kernels.lstm(*arrays(gates, transposed), steps.starts, reverse, *arrays(states, cells))
         ctx.save_for_backward(x, weight_in, transposed, gates, states, cells)
         ctx.steps, ctx.reverse = steps, reverse
         return states
@@ -205,10 +199,10 @@ class _LSTM(torch.autograd.Function):
         for rows in (d_gates, earlier):
             rows[ctx.steps.starts[-1] :] = 0
         kernels.lstm_backward(
-            *_arrays(d_states.contiguous(), transposed),
+            *arrays(d_states.contiguous(), transposed),
             ctx.steps.starts,
             ctx.reverse,
-            *_arrays(gates, states, cells, d_gates, earlier),
+            *arrays(gates, states, cells, d_gates, earlier),
         )
         dx = matmul(d_gates, weight_in) if ctx.needs_input_grad[0] else None
         by_gate = d_gates.t()
@@ -256,10 +250,6 @@ def _picked(x: Tensor, at: Tensor, rows: int) -> Tensor:
 
 def _placed(x: Tensor, at: Tensor, rows: int) -> Tensor:
     return x.new_zeros(rows, x.shape[1]).index_copy_(0, at, x[: len(at)])
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.detach().numpy() for tensor in tensors]
 
 
 def valid_first(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ from mmbench.summary import (
     quantity,
     violations_of,
 )
+from mmbench.tables import defined, heading, number
+from mmbench.tables import lines as lines_of
 
 MARK = "↓"
 STAR = "\\*"
@@ -58,7 +60,7 @@ def _section(section: Section) -> Iterator[str]:
         source = ", ".join(f"{key} {value}" for key, value in data["source"].items())
         yield f"Made from: {_escape(source)}."
     metrics = section.facts["metrics"]
-    headline = _title(metrics[section.facts["headline"]])
+    headline = heading(metrics[section.facts["headline"]])
     labels = section.facts["labels"]
     over = f", mean over {', '.join(labels)}" if len(labels) > 1 else ""
     for protocol, described in section.facts["protocols"].items():
@@ -66,8 +68,8 @@ def _section(section: Section) -> Iterator[str]:
         yield _summaries(section, protocol)
         for metric, about in metrics.items():
             if about["in_tables"]:
-                yield f"### {described['id']}: {_title(about)}"
-                yield from _folded(_scores(section, protocol, metric), _title(about))
+                yield f"### {described['id']}: {heading(about)}"
+                yield from _folded(_scores(section, protocol, metric), heading(about))
     yield (
         f"{MARK} below the floor: a constant prediction does better. **Bold**: best of its column. "
         f"{STAR} significantly better than the best other method."
@@ -79,10 +81,6 @@ def _section(section: Section) -> Iterator[str]:
     if deviations := list(_deviations(section)):
         yield "### What each method decides for itself"
         yield from deviations
-
-
-def _title(about: Mapping[str, Any]) -> str:
-    return about["title"] + (f" ({about['unit']})" if about["unit"] else "")
 
 
 def _folded(told: str, title: str) -> Iterator[str]:
@@ -117,7 +115,7 @@ def _summaries(section: Section, protocol: str) -> str:
             return f"{value:.0f} of {pairs}"
         if quantity(name).whole:
             return f"{value:.0f}"
-        return f"{100 * value:.1f} %" if quantity(name).share else _number(value, about)
+        return f"{100 * value:.1f} %" if quantity(name).share else number(value, about)
 
     order = sorted(
         section.rows,
@@ -141,20 +139,15 @@ def _scores(section: Section, protocol: str, metric: str) -> str:
     facts = section.facts
     labels: Sequence[str] = facts["labels"]
     columns = section.columns(protocol)
-    cells = section.cells
-    chosen = cells[(cells["protocol"] == protocol) & (cells["metric"] == metric)]
-    found = {(c["method"], c["label"], c["column"]): c for c in chosen.to_dict("records")}
     about = facts["metrics"][metric]
     lines = []
-    for row in section.rows:
-        for label in labels:
-            line = [found.get((row.label, label, name)) for name, _ in columns]
-            below = all(cell and cell["below_floor"] for cell in line)
-            name = row.label + (f" {MARK}" if below else "")
-            texts = [_cell(cell, about) for cell in line]
-            lines.append([name if label == labels[0] or below else "", label, row.seeds, *texts])
+    for row, label, line in lines_of(section, protocol, metric):
+        below = all(cell and cell["below_floor"] for cell in line)
+        name = row.label + (f" {MARK}" if below else "")
+        texts = [_cell(cell, about) for cell in line]
+        lines.append([name if label == labels[0] or below else "", label, row.seeds, *texts])
     for label in labels:
-        floor = _number(facts["floor"][metric][label], about)
+        floor = number(facts["floor"][metric][label], about)
         lines.append(
             ["*floor*" if label == labels[0] else "", label, "", *[floor for _ in columns]]
         )
@@ -170,18 +163,14 @@ def _scores(section: Section, protocol: str, metric: str) -> str:
 def _cell(cell: Mapping[Any, Any] | None, about: Mapping[str, Any]) -> str:
     if cell is None:  # the result is older than the metric
         return "-"
-    text = _number(cell["mean"], about)
-    if cell["spread"] == cell["spread"]:  # NaN where there is one seed
-        text += f" ± {_number(cell['spread'], about)}"
+    text = number(cell["mean"], about)
+    if defined(cell["spread"]):
+        text += f" ± {number(cell['spread'], about)}"
     if cell["best"]:
         text = f"**{text}**"
     if cell["star"]:
         text += f" {STAR}"
     return text + (f" {MARK}" if cell["below_floor"] else "")
-
-
-def _number(value: float, about: Mapping[str, Any]) -> str:
-    return f"{100 * value:.2f}" if about["unit"] == "%" else f"{value:.3f}"
 
 
 def _costs(section: Section) -> str:
