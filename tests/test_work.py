@@ -87,6 +87,7 @@ def test_data_that_changed_since_planning_is_refused(job):
 
 def test_the_number_of_threads_is_left_as_found(job):
     import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
     before = torch.get_num_threads()
     work.do([job], ignore)[0]
@@ -236,3 +237,16 @@ def test_a_trace_is_written_where_it_was_asked_for(job, tmp_path):
     assert stage["steps"] == 64  # of 512 samples, twice
     assert sum(stage["spent"].values()) == pytest.approx(stage["seconds"], rel=0.25)
     assert replace(asked, profile="").key == asked.key
+
+
+def test_a_job_multiplies_on_one_thread(job, monkeypatch):
+    """Two jobs at a time, each on as many threads as there are cores, would wait for each other."""
+    seen = []
+
+    def look(job, report):
+        seen.extend(p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas")
+
+    monkeypatch.setattr(work, "_one", look)
+    with threadpool_limits(2, user_api="blas"):
+        work.do([job], ignore)
+    assert seen and set(seen) == {1}
