@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mmbench import datafile, runner, work
 from mmbench.data import Schedule
@@ -87,7 +88,6 @@ def test_data_that_changed_since_planning_is_refused(job):
 
 def test_the_number_of_threads_is_left_as_found(job):
     import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 
     before = torch.get_num_threads()
     work.do([job], ignore)[0]
