@@ -17,6 +17,7 @@ import pandas as pd
 from mmbench import reported
 from mmbench.errors import DataError, UsageError
 from mmbench.leaderboard import Leaderboard, Manifest
+from mmbench.numbers import fixed
 from mmbench.registry import Registry
 from mmbench.store import Store
 
@@ -226,7 +227,7 @@ def _csv(origin: str, text: str) -> Side:
         key = row["dataset"], row["method"]
         facts[key] = {
             "data": row["data_sha256"][:12],
-            "seeds": f"{row['seeds']:.0f}",
+            "seeds": fixed(row["seeds"], 0),
             f"protocol {row['protocol']}": row["id"],
             **facts.get(key, {}),
         }

@@ -10,6 +10,7 @@ import click
 
 from mmbench.cli.options import warn_damaged
 from mmbench.errors import UsageError
+from mmbench.numbers import score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,8 +181,7 @@ def _cell(cell: Mapping[Any, Any], side: str, about: Any) -> str:
 
 
 def _number(value: float, about: Any, sign: str = "") -> str:
-    share = about is not None and about.unit == "%"
-    return f"{100 * value:{sign}.2f}" if share else f"{value:{sign}.3f}"
+    return score(value, "" if about is None else about.unit, sign)
 
 
 def _list(heading: str, lines: Iterator[str]) -> Iterator[str]:
