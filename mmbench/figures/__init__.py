@@ -25,6 +25,8 @@ KINDS = ("curves", "critical-difference", "cost")
 EMBEDDING = "embedding"
 """What needs a store beside it."""
 FORMATS = ("svg", "png")
+CREATOR = "mmbench with matplotlib "
+"""What an SVG says of its maker, before the version on which its bytes depend."""
 
 
 class Undrawable(UsageError):
@@ -60,10 +62,12 @@ def draw_embedding(
 
 
 def encode(figure: Figure, form: str) -> bytes:
-    """The figure as a file of one of `FORMATS`, without a date or a version in it."""
+    """The figure as a file of one of `FORMATS`, without a date; an SVG names the matplotlib that drew it."""
+    from matplotlib import __version__ as version
+
     from mmbench.figures.looks import styled
 
-    told = {"svg": {"Date": None, "Creator": "mmbench"}, "png": {"Software": "mmbench"}}
+    told = {"svg": {"Date": None, "Creator": f"{CREATOR}{version}"}, "png": {"Software": "mmbench"}}
     buffer = io.BytesIO()
     with styled():
         figure.savefig(buffer, format=form, metadata=told[form])

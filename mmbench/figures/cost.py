@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from mmbench.figures import Undrawable
 from mmbench.figures.looks import CEILING, NOTE, references, sheet, styled
+from mmbench.figures.names import Marked, name_markers
 from mmbench.figures.subject import Subject
 
 SMALLEST, LARGEST = 16.0, 150.0
@@ -55,7 +52,7 @@ def cost(subject: Subject) -> Figure:
         note += f"\nNot drawn, for training takes no time: {', '.join(at_once)}."
     with styled():
         figure = sheet(
-            4.2 * len(panels) + 1.4, 4.0, f"{subject.name}: score against cost of training"
+            4.6 * len(panels) + 1.4, 4.4, f"{subject.name}: score against cost of training"
         )
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         largest = max(p.parameters for found in panels.values() for p in found)
@@ -120,7 +117,7 @@ def _panel(ax: Axes, subject: Subject, protocol: str, found: Sequence[Point], la
         alpha=0.6,
         label="Pareto front",
     )
-    for point in found:
+    for point in sorted(found, key=lambda p: -p.parameters):  # small ones on top
         look = subject.looks[point.method]
         ax.scatter(
             [point.seconds],
@@ -163,70 +160,12 @@ def _legend(subject: Subject, largest: int) -> list[Line2D]:
 
 
 def _name(ax: Axes, subject: Subject, found: Sequence[Point], largest: int) -> None:
-    """Names beside the markers, each where it covers no marker and no other name, if there is such a place."""
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
-    figure.draw_without_rendering()  # places are known once the layout is
-    pixel = figure.dpi / 72
-    markers: list[Bbox] = []
-    taken: list[Bbox] = []  # by names
-    for point in found:
-        x, y = ax.transData.transform((point.seconds, point.score))
-        half = area(point.parameters, largest) ** 0.5 / 2 * pixel
-        markers.append(Bbox.from_extents(x - half, y - half, x + half, y + half))
-    frame = ax.get_window_extent()
-    for own, point in enumerate(found):
-        # a name next to another's marker would be taken for that one's
-        others = [box.padded(5 * pixel) for number, box in enumerate(markers) if number != own]
-        half = area(point.parameters, largest) ** 0.5 / 2 + 2
-        text = ax.annotate(
-            point.method,
-            (point.seconds, point.score),
-            (0, 0),
-            textcoords="offset points",
-            fontsize=8,
-            color="#222222",
-        )
-
-        def place(reach: float, way: Place, text: Annotation = text, half: float = half) -> Bbox:
-            dx, dy, horizontal, vertical = way
-            text.set(position=(dx * reach * half, dy * reach * half), ha=horizontal, va=vertical)
-            return text.get_window_extent()
-
-        def hidden(choice: tuple[float, Place], around: Sequence[Bbox]) -> float:
-            """Pixels that cover something or lie outside."""
-            box = place(*choice)
-            outside = box.width * box.height - _overlap(box, frame)
-            return outside + sum(_overlap(box, other) for other in around)
-
-        around = [markers[own], *others, *taken]
-        choices = [(reach, way) for reach in REACHES for way in PLACES]
-        reach, way = min(choices, key=lambda choice: hidden(choice, around))
-        taken.append(place(reach, way))
-        if reach > 1:
-            ax.annotate(
-                "",
-                (point.seconds, point.score),
-                text.get_position(),
-                textcoords="offset points",
-                arrowprops=LEADER,
-            )
-
-
-LEADER = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
-"""Leads from a name to a marker that is not next to it."""
-REACHES = (1.0, 2.0, 3.5, 5.0)
-"""How far from a marker's middle a name may stand, in its half width; nearer ones are preferred."""
-Place: TypeAlias = tuple[float, float, str, str]
-PLACES: Sequence[Place] = (
-    *((1, 0, "left", "center"), (-1, 0, "right", "center"), (0, 1, "center", "bottom")),
-    *((0, -1, "center", "top"), (0.7, 0.7, "left", "bottom"), (-0.7, 0.7, "right", "bottom")),
-    *((0.7, -0.7, "left", "top"), (-0.7, -0.7, "right", "top")),
-)
-"""Of a name beside its marker: where to, and how the text is aligned."""
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    """Pixels that both cover."""
-    shared = Bbox.intersection(a, b)
-    return 0.0 if shared is None else float(shared.width * shared.height)
+    front = [(point.seconds, point.score) for point in pareto(found, subject.sign)]
+    name_markers(
+        ax,
+        [
+            Marked(p.method, (p.seconds, p.score), area(p.parameters, largest) ** 0.5 / 2)
+            for p in found
+        ],
+        front,
+    )

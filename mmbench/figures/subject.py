@@ -26,7 +26,8 @@ class Subject:
 
     @classmethod
     def of(cls, board: Leaderboard, methods: Collection[str] = ()) -> Subject:
-        """The newest section's rows with these labels, or all; quick ones only if nothing else is there.
+        """The newest section's rows with these labels, or all that compete; others only if none does, and
+        quick ones only if nothing else is there.
 
         Undrawable where there is none, or no row of such a name.
         """
@@ -38,7 +39,8 @@ class Subject:
         for name in methods:
             if name not in labels:
                 raise Undrawable(f"{board.dataset}: {unknown('method', name, labels)}")
-        wanted = methods or [r.label for r in rows if not r.quick] or labels
+        full = [row for row in rows if not row.quick]
+        wanted = methods or [r.label for r in [r for r in full if r.competes] or full] or labels
         return cls(board, section, [row for row in rows if row.label in wanted])
 
     @property
@@ -110,7 +112,8 @@ class Subject:
     @cached_property
     def looks(self) -> Mapping[str, Look]:
         """By label, of every row that might be drawn: choosing some changes no colour."""
-        labels = [row.label for row in self.section.rows if not row.ceiling]
+        rows = [row for row in self.section.rows if not row.ceiling]
+        labels = [row.label for row in sorted(rows, key=lambda row: not row.competes)]
         return {label: look(number) for number, label in enumerate(labels)}
 
     @cached_property
