@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Manifest = Mapping[str, Any]
 SLACK = 1e-9
+DIGITS = 9
+"""Of a number in a leaderboard: more would say nothing and fill its file."""
 
 FACTS = ("data", "protocols", "metrics", "headline", "labels", "floor")
 """Parts of a manifest that are the same for all rows of a section."""
@@ -290,6 +292,8 @@ def _section(rows: Sequence[Row], tests: Tests | None) -> Section:
     cells["star"] &= cells["metric"] == facts["headline"]
     ceiling = next((row.label for row in rows if row.ceiling), None)
     summaries = summarise(facts, cells, ranks, ceiling)
+    for name in ("mean", "spread", "mask_spread", "floor"):
+        cells[name] = [float(f"{value:.{DIGITS}g}") for value in cells[name]]
     return Section(facts, rows, typed(cells, CELL_COLUMNS), found, summaries)
 
 

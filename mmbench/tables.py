@@ -7,6 +7,7 @@ from typing import Any
 
 from mmbench.leaderboard import Row, Section
 from mmbench.numbers import score
+from mmbench.statistics import ALPHA, RESAMPLES
 
 Cell = Mapping[Any, Any]
 """One of `Section.cells`, by its columns."""
@@ -15,6 +16,39 @@ SYNTHETIC = (
     "Synthetic data: a made-up twin with the shapes, sizes and label shares of a real data set. These "
     "scores say nothing about real data, and compare with no paper."
 )
+
+
+def reading(section: Section) -> Iterator[tuple[str, str]]:
+    """How to read stars and ranks, and what the test behind them is: a word and its meaning; none without tests."""
+    if not len(section.tests):
+        return
+    yield (
+        "Tests",
+        "of the headline metric, two-sided, paired by sample, mask and training seed. A score could have "
+        "come out otherwise in two ways: from other training seeds, and from other test samples. The error "
+        "of a difference is from its variance over the seeds and, the test split being drawn anew "
+        f"{RESAMPLES} times, over the samples (`mmbench/statistics.py`).",
+    )
+    yield (
+        "*",
+        f"in a condition: the best is significantly better than the best other method, p < {ALPHA} after "
+        "Holm's correction over the protocol's conditions; in the summary column: alone at rank 1.",
+    )
+    yield (
+        "Rank",
+        "`1 1 3` means that the first two cannot be told apart, and that the third is significantly worse than "
+        f"the first, p < {ALPHA} after Holm's correction over all pairs of methods. A shared rank does not say "
+        "that methods are equal, only that the test could not tell.",
+    )
+
+
+def untested(section: Section) -> list[tuple[str, list[str]]]:
+    """Why rows have neither rank nor test, each reason once, with their labels."""
+    found: dict[str, list[str]] = {}
+    for row in section.rows:
+        if row.untested:
+            found.setdefault(row.untested, []).append(row.label)
+    return list(found.items())
 
 
 def metrics(section: Section) -> list[str]:

@@ -7,6 +7,7 @@ is drawn, and never its pyplot, which keeps figures of its own.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +72,17 @@ def encode(figure: Figure, form: str) -> bytes:
     buffer = io.BytesIO()
     with styled():
         figure.savefig(buffer, format=form, metadata=told[form])
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    return SHAPE.sub(_coarse, content) if form == "svg" else content
+
+
+SHAPE = re.compile(rb'(?<= )(?:d|x|y)="[^"]*"')
+"""Where an SVG says where something is."""
+
+
+def _coarse(shape: re.Match[bytes]) -> bytes:
+    """With hundredths of a point: a third less to store, and deaf to how a machine rounds."""
+    return re.sub(rb"-?\d+\.\d+", lambda number: b"%g" % round(float(number[0]), 2), shape[0])
 
 
 def write(figure: Figure, path: Path) -> Path:

@@ -23,7 +23,17 @@ import mmbench
 from mmbench.leaderboard import AVERAGE, Row, Section
 from mmbench.numbers import fixed, share
 from mmbench.summary import QUANTITIES, SHAPLEY, effective_rate, overall, quantity
-from mmbench.tables import SYNTHETIC, Cell, defined, heading, lines, metrics, number
+from mmbench.tables import (
+    SYNTHETIC,
+    Cell,
+    defined,
+    heading,
+    lines,
+    metrics,
+    number,
+    reading,
+    untested,
+)
 
 
 class Html(mmbench.Reporter):
@@ -105,6 +115,8 @@ def _section(section: Section, key: str) -> dict[str, Any]:
             }
             for name in names
         ],
+        "reading": list(reading(section)),
+        "untested": untested(section),
         "deviations": list(_deviations(section)),
     }
 
@@ -223,7 +235,6 @@ def _scores(section: Section, protocol: str, metric: str, ids: Mapping[str, str]
             "over_masks": number(cell["mask_spread"], about)
             if defined(cell["mask_spread"])
             else "",
-            "floor": number(cell["floor"], about),
             "ceiling": tops.get(place, ""),
             "test": tests.get((*place, cell["method"]), ""),
         }
@@ -240,6 +251,7 @@ def _scores(section: Section, protocol: str, metric: str, ids: Mapping[str, str]
                 "row": ids[row.label],
                 "method": row.label,
                 "label": label,
+                "floor": number(facts["floor"][metric][label], about),
                 "cells": list(map(told, cells)),
             }
             for row, label, cells in every

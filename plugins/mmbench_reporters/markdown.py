@@ -10,7 +10,6 @@ import mmbench
 from mmbench.leaderboard import Row, Section
 from mmbench.markdown import prose, table
 from mmbench.numbers import fixed, share
-from mmbench.statistics import ALPHA, RESAMPLES
 from mmbench.summary import (
     QUANTITIES,
     SHAPLEY,
@@ -19,7 +18,7 @@ from mmbench.summary import (
     quantity,
     violations_of,
 )
-from mmbench.tables import defined, heading, number
+from mmbench.tables import defined, heading, number, reading, untested
 from mmbench.tables import lines as lines_of
 
 MARK = "↓"
@@ -212,18 +211,9 @@ def _explanations(section: Section) -> Iterator[str]:
         told.append(f"{SHAPLEY}:m")
     for name in told:
         yield f"{quantity(name).title}: {quantity(name).formula}."
-    if len(section.tests):
-        yield (
-            "Tests are of the headline metric, two-sided, paired by sample, mask and training seed; the "
-            "error of a difference is from its variance over training seeds and, the test split being "
-            f"drawn anew {RESAMPLES} times, over samples (`mmbench/statistics.py`). {STAR} in a condition: p < "
-            f"{ALPHA} after Holm over the protocol's conditions; in the summary column: alone at rank 1."
-        )
-    without: dict[str, list[str]] = {}
-    for row in section.rows:
-        if row.untested:
-            without.setdefault(row.untested, []).append(row.label)
-    for reason, names in without.items():
+    for word, meaning in reading(section):
+        yield f"{word.replace('*', STAR)}: {meaning}"
+    for reason, names in untested(section):
         yield f"No rank and no test for {', '.join(map(_escape, names))}: {_escape(reason)}."
     yield "Frames missing: the share of valid frames that is really hidden, mean over modalities."
     yield "The CSV beside this file has every other metric, too."

@@ -106,7 +106,7 @@ def test_a_star_an_arrow_and_the_best_are_marked(page):
 def test_a_cell_has_its_provenance(page):
     (cell, *_) = (a for t, a, _ in page.elements if t == "td" and a.get("data-mean") == "70.00")
     assert cell["data-spread"] == "7.07" and cell["data-masks"] == "7.07"
-    assert cell["data-floor"] == "50.00" and cell["data-ceiling"] == "95.00"
+    assert cell.parent["data-floor"] == "50.00" and cell["data-ceiling"] == "95.00"
     row = next(a for t, a, _ in page.elements if t == "tr" and a.get("data-method") == "alpha")
     assert row["data-seeds"] == "0, 1" and row["data-commit"] == "c" * 12 and row["data-config"]
     table = next(a for t, a, _ in page.elements if a.get("data-metric-id") == "f1@1")

@@ -1,0 +1,124 @@
+"""Writes every file of this folder that comes from results: `tox run -e publish -- [STORE]`.
+
+Of each synthetic data set in STORE its JSON, and from each JSON that is here, of the store or older, the
+tables, the figures and the index in README.md. A test does the same and compares every byte.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from mmbench import board as boards
+from mmbench import figures
+from mmbench.datafile import replacing
+from mmbench.errors import MmbenchError, UsageError
+from mmbench.leaderboard import Leaderboard, Row
+from mmbench.markdown import table
+from mmbench.registry import discover
+from mmbench.store import Store
+
+HERE = Path(__file__).parent
+START, END = "<!-- boards, written by publish.py -->\n", "<!-- end of boards -->\n"
+
+
+def take(store: Store, folder: Path) -> Iterator[Path]:
+    """Writes the JSON of each synthetic data set of a store; real data's tables are not for this folder."""
+    registry = discover()
+    for dataset in store.datasets():
+        if registry.find("dataset", dataset).synthetic:
+            path = folder / f"{dataset}{boards.SUFFIX}"
+            board = Leaderboard.from_store(store, dataset, registry)
+            yield _write(path, boards.write(board).encode())
+
+
+def rendered(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file that the folder's JSON files give, and what it holds."""
+    published = [boards.read(path) for path in sorted(folder.glob(f"*{boards.SUFFIX}"))]
+    drawn: dict[str, list[str]] = {}
+    for board in published:
+        for found in discover().classes["reporter"].values():
+            reporter = found.cls()
+            yield folder / f"{board.dataset}{reporter.suffix}", reporter.render(board).encode()
+        for kind in figures.KINDS:
+            try:
+                figure = figures.draw(kind, board)
+            except figures.Undrawable:
+                continue
+            name = f"figures/{board.dataset}-{kind}.svg"
+            drawn.setdefault(board.dataset, []).append(name)
+            yield folder / name, figures.encode(figure, "svg")
+    before, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition(START)
+    after = rest.partition(END)[2]
+    told = "\n".join(_index(published, drawn))
+    yield folder / "README.md", f"{before}{START}{told}{END}{after}".encode()
+
+
+def _index(published: list[Leaderboard], drawn: dict[str, list[str]]) -> Iterator[str]:
+    suffixes = [found.cls.suffix for found in discover().classes["reporter"].values()]
+    lines = []
+    for board in published:
+        rows = [row for section in board.sections for row in section.rows]
+        files = " ".join(f"[{s[1:]}]({board.dataset}{s})" for s in sorted(suffixes))
+        few, many = (f((r.seeds for r in rows), default=0) for f in (min, max))
+        lines.append(
+            [
+                f"[{board.dataset}]({board.dataset}.md)",
+                str(len(rows)) + (f", {n} failed" if (n := len(board.unfinished)) else ""),
+                str(many) if few == many else f"{few} to {many}",
+                ", ".join(_commits(rows)) or "not known",
+                " to ".join(dict.fromkeys((*_dates(rows)[:1], *_dates(rows)[-1:]))),
+                files,
+            ]
+        )
+    header = ["Leaderboard", "Rows", "Seeds", "Commit", "Made on", "Files"]
+    yield table(header, lines, left=header) + "\n"
+    for board in published:
+        rows = [row for section in board.sections for row in section.rows]
+        methods = ",".join(dict.fromkeys(row.finished[0]["job"]["method"] for row in rows))
+        yield f"## {board.dataset}\n"
+        yield f"`mmbench run --method {methods} --dataset {board.dataset}`\n"
+        for name in drawn.get(board.dataset, []):
+            kind = name.removeprefix(f"figures/{board.dataset}-").removesuffix(".svg")
+            yield f"![{kind.replace('-', ' ')} of {board.dataset}]({name})\n"
+
+
+def _commits(rows: list[Row]) -> list[str]:
+    made = [m["environment"] for row in rows for m in row.finished if "commit" in m["environment"]]
+    return sorted({e["commit"][:12] + " with changes" * bool(e.get("dirty")) for e in made})
+
+
+def _dates(rows: list[Row]) -> list[str]:
+    return sorted(m["finished"][:10] for row in rows for m in row.finished)
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+        temporary.chmod(0o644)
+    return path
+
+
+def main(arguments: list[str]) -> None:
+    """One argument at most: a store."""
+    if len(arguments) > 1:
+        raise UsageError("expected one store, or nothing to render the JSON files that are here")
+    for name in arguments:
+        if not Path(name).is_dir():
+            raise UsageError(f"{name}: there is no such folder; expected a store")
+        for path in take(Store(Path(name)), HERE):
+            click.echo(f"wrote {path}")
+    for path, content in rendered(HERE):
+        if not path.is_file() or path.read_bytes() != content:
+            click.echo(f"wrote {_write(path, content)}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except MmbenchError as error:
+        sys.exit(f"publish: {error}")
