@@ -1,8 +1,10 @@
 """mmbench/figures: what is drawn is what the leaderboard says, in the same bytes each time."""
 
 import copy
+import re
 from itertools import combinations
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,8 @@ from mmbench.figures.cost import Point, pareto
 from mmbench.figures.curves import is_curve
 from mmbench.figures.differences import bars
 from mmbench.figures.embedding import EACH, Cloud, clouds, embedding
-from mmbench.figures.looks import look
+from mmbench.figures.looks import look, sheet
+from mmbench.figures.names import Marked, name_markers
 from mmbench.figures.subject import Subject
 from mmbench.jobs import Outcome
 from mmbench.leaderboard import AVERAGE, Leaderboard
@@ -364,3 +367,41 @@ def test_without_a_store_or_representations_the_embedding_says_what_to_do(repres
         figures.draw_embedding(board, None)
     with pytest.raises(Undrawable, match="run --embeddings"):
         figures.draw_embedding(board, Store(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_names_cover_neither_each_other_nor_another_marker(seed):
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(0.1, 0.9, (11, 2))
+    marked = [Marked(f"method-{n}", (x, y), 4.0) for n, (x, y) in enumerate(places)]
+    figure = sheet(5.0, 4.4, "crowd")
+    ax = figure.subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    name_markers(ax, marked, [(0.1, 0.1), (0.9, 0.9)])
+    figure.draw_without_rendering()
+    names = {t.get_text(): t.get_window_extent() for t in ax.texts if t.get_text()}
+    assert set(names) == {each.name for each in marked}
+    for a, b in combinations(names.values(), 2):
+        assert not a.overlaps(b)
+    frame = ax.get_window_extent()
+    for name, box in names.items():
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1
+        for each in marked:
+            assert each.name == name or not box.contains(*ax.transData.transform(each.at))
+
+
+def test_what_does_not_compete_is_drawn_only_if_asked(make_manifest):
+    constant = make_manifest("constant")
+    constant["method"] |= {"competes": False, "privileges": []}
+    board = Leaderboard.from_manifests("small", [make_manifest(), constant])
+    assert [row.label for row in Subject.of(board).rows] == ["alpha"]
+    assert [row.label for row in Subject.of(board, ("constant",)).rows] == ["constant"]
+    alone = Leaderboard.from_manifests("small", [constant])
+    assert [row.label for row in Subject.of(alone).rows] == ["constant"]
+
+
+def test_an_svg_names_the_matplotlib_that_drew_it_and_has_hundredths_of_a_point(make_board):
+    svg = encode(draw("curves", make_board()), "svg").decode()
+    assert f"{figures.CREATOR}{matplotlib.__version__}<" in svg
+    shapes = re.findall(r' (?:d|x|y)="([^"]*)"', svg)
+    assert shapes and not any(re.search(r"\.\d{3}", shape) for shape in shapes)
