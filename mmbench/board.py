@@ -304,7 +304,8 @@ def _section(told: Mapping[str, Any], where: str) -> Section:
     for name, described in facts["protocols"].items():
         at = f"{where}.facts.protocols.{name}.effective_rate"
         conditions = [c["name"] for c in described["conditions"]]
-        _check(described["effective_rate"], dict.fromkeys(conditions, _Each(NUMBER)), at)
+        rates = dict.fromkeys(facts["data"]["modalities"], NUMBER)
+        _check(described["effective_rate"], dict.fromkeys(conditions, rates), at)
     columns = {
         name: {AVERAGE, *(c["name"] for c in described["conditions"])}
         for name, described in facts["protocols"].items()
