@@ -38,9 +38,8 @@ def orders(cells: pd.DataFrame) -> Iterator[Order]:
     cells: as in `mmbench.compare.Pair`. A method's score is its mean over the labels.
     """
     sides = ["mean_left", "mean_right"]
-    for (metric, protocol, column), own in cells.groupby(
-        ["metric", "protocol", "column"], sort=False
-    ):
+    by = ["metric", "protocol", "column"]
+    for key, own in cells.groupby(by, sort=False):
         if own["method"].nunique() < FEWEST:
             continue
         sign = own["sign"].iloc[0]
@@ -49,6 +48,6 @@ def orders(cells: pd.DataFrame) -> Iterator[Order]:
         best_first = (
             tuple(scores.sort_values(side, ascending=False, kind="stable").index) for side in sides
         )
-        yield Order(
-            metric, protocol, column, float(found.statistic), float(found.pvalue), *best_first
-        )
+        metric, protocol, column = map(str, key)
+        tau, p = float(found.statistic), float(found.pvalue)
+        yield Order(metric, protocol, column, tau, p, *best_first)
