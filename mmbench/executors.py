@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
-from mmbench.jobs import Job, Outcome
+from mmbench.jobs import Job, Outcome, Progress
 
-Report = Callable[[str, float, str], None]
-"""Takes a job's key, the share that is done (0 to 1) and a word on what it does."""
-Work = Callable[[Sequence[Job], Callable[[float, str], None]], list[Outcome]]
-"""Does jobs that differ in their seed alone; reports the share that is done as it goes; never raises. It
-can be pickled, and so can jobs and outcomes."""
+Report = Callable[[str, Progress], None]
+"""Takes a job's key and what its worker tells, as it is."""
+Work = Callable[[Sequence[Job], Callable[[Progress], None]], list[Outcome]]
+"""Does jobs that differ in their seed alone; tells its progress as it goes; never raises. It can be pickled,
+and so can jobs, progress and outcomes."""
 
 
 class Executor(ABC):

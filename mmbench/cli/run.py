@@ -151,9 +151,8 @@ def run(
     if dry_run:
         _show_plan(every, todo)
         return 0
-    failures = _do(
-        todo, len(every), registry.find("executor", executor)(jobs, side_by_side), results
-    )
+    running = registry.find("executor", executor)(jobs, side_by_side)
+    failures = _do(todo, len(every), running, results, registry)
     reporters = [registry.find("reporter", name)() for name in chosen["reporter"]]
     for name in grid.datasets:
         _show_spent([m for m in results.manifests(name) if m["key"] in {job.key for job in todo}])
@@ -226,7 +225,7 @@ def _show_plan(every: Sequence[Job], todo: Sequence[Job]) -> None:
 
 
 def _do(
-    todo: Sequence[Job], total: int, executor: Executor, results: Store
+    todo: Sequence[Job], total: int, executor: Executor, results: Store, registry: Registry
 ) -> list[tuple[Job, str]]:
     """Runs the jobs under a progress bar; the failed ones."""
     from rich.progress import (
@@ -238,6 +237,7 @@ def _do(
         TimeRemainingColumn,
     )
 
+    from mmbench.listeners import Listeners
     from mmbench.runner import run as run_jobs
 
     out = console()
@@ -254,7 +254,11 @@ def _do(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=out) as progress:
-        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show)
+        # the bars let what is written to standard error pass above them
+        listeners = Listeners(
+            registry.listeners, lambda text: click.echo(f"warning: {text}", err=True)
+        )
+        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show, listeners)
 
 
 def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:
