@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbench.cli import main
-from mmbench.compare import SPREADS, Side, compare, read
+from mmbench.compare import SPREADS, compare
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import Outcome
 from mmbench.leaderboard import Leaderboard
 from mmbench.registry import discover
+from mmbench.sides import Side, read
 from mmbench.store import Store
 from mmbench_reporters.csv import Csv
 
@@ -406,8 +407,12 @@ def test_a_damaged_result_is_named(mmbench, store, make_manifest, tmp_path):
 @pytest.mark.parametrize(
     ("left", "right", "message"),
     [
-        ("nothing.csv", "paper", "expected a store, a leaderboard's .csv or the word paper"),
-        ("small.md", "paper", "small.md: expected a store, a leaderboard's .csv"),
+        (
+            "nothing.csv",
+            "paper",
+            "expected a store, a leaderboard's .json or .csv, or the word paper",
+        ),
+        ("small.md", "paper", "small.md: expected a store, a leaderboard's .json or .csv"),
         ("small.csv", "paper", "nothing to compare: small.csv has data sets small; paper has mosi"),
         ("paper", "paper", "both sides are the paper"),
         ("empty", "paper", "empty: a folder without a finished result"),

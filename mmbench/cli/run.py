@@ -10,6 +10,7 @@ import click
 
 from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show, warn_damaged
 from mmbench.errors import UsageError
+from mmbench.numbers import fixed, share
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -279,9 +280,9 @@ def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:
             (
                 label,
                 str(len(own)),
-                f"{total / len(own):.1f}",
-                f"{steps / training:.1f}" if training else "-",
-                ", ".join(f"{kind} {100 * value / total:.0f} %" for kind, value in kinds.items()),
+                fixed(total / len(own), 1),
+                fixed(steps / training, 1) if training else "-",
+                ", ".join(f"{kind} {share(value / total, 0)}" for kind, value in kinds.items()),
             )
         )
     if rows:
@@ -320,7 +321,7 @@ def _show_summary(board: Leaderboard) -> None:
                     row.label,
                     label,
                     str(row.seeds),
-                    *(f"{scale * found[row.label, label, p, name]:.2f}" for p, name, _ in columns),
+                    *(fixed(scale * found[row.label, label, p, name], 2) for p, name, _ in columns),
                 )
                 for row in section.rows
                 for label in facts["labels"]

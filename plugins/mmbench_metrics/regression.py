@@ -170,6 +170,13 @@ class MAE(mmbench.Metric):
 
         return float(mean_absolute_error(truth, prediction)) if len(truth) else 0.0
 
+    def resampled(
+        self, truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """By sums of errors, which are weighted with the counts."""
+        total = np.maximum(counts.sum(1, dtype=np.float64), 1)[:, None]  # (B, 1)
+        return counts.astype(np.float64) @ np.abs(predictions - truth[:, None]) / total
+
 
 class Corr(mmbench.Metric):
     """Pearson's correlation; 0 where the truth or the prediction is constant."""
