@@ -1,6 +1,5 @@
 """mmbench/cli/new.py: a package that runs and passes its own test, unedited."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from mmbench.cli import cli
 from mmbench.cli.new import LONGEST, RUNS
 from mmbench.errors import UsageError
+from tests.installing import installed
 
 
 def new(*words: str) -> list[str]:
@@ -28,22 +28,11 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def installed(here: Path, folder: Path, name: str) -> dict[str, str]:
-    """The environment in which a package is, as `pip install -e` leaves it: on the path, with metadata."""
-    info = here / "site" / f"mmbench_{name}-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    declared = (folder / "pyproject.toml").read_text().split("[project.entry-points.mmbench]\n")[1]
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mmbench-{name}\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[mmbench]\n" + declared.replace('"', ""))
-    path = [str(folder), str(here / "site"), *filter(None, sys.path)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
-
-
 @pytest.mark.parametrize("kind", RUNS)
 def test_what_is_written_is_listed_and_passes_its_own_test(here, kind):
     lines = new("mine", "--kind", kind)
     folder = here / "mmbench-mine"
-    environment = installed(here, folder, "mine")
+    environment = installed(folder, here / "site")
 
     def python(*words: str, cwd: Path = here) -> str:
         done = subprocess.run(

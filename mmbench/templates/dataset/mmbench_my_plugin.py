@@ -1,4 +1,4 @@
-"""The data set my-plugin: say where it comes from, and under which licence."""
+"""The data set my-plugin: say where it comes from, and its licence."""
 
 from __future__ import annotations
 
