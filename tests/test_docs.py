@@ -58,7 +58,7 @@ def test_every_hook_is_in_the_guide():
 
 def test_continuous_integration_calls_the_readmes_command():
     command = README.split("<!-- test command -->\n```sh\n")[1].split("\n```")[0]
-    assert "tox run -e py,lint,type,pkg" in command
+    assert "tox run -e py,lint,type,pkg,outoftree" in command
     assert "test command" in (ROOT / ".ci" / "run").read_text()
 
 

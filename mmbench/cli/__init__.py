@@ -13,6 +13,7 @@ from mmbench.cli.data import data
 from mmbench.cli.figures import figures
 from mmbench.cli.leaderboard import leaderboard
 from mmbench.cli.listing import listing
+from mmbench.cli.plugin import plugin
 from mmbench.cli.protocol import protocol
 from mmbench.cli.run import run
 from mmbench.cli.verify import verify
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (run, listing, data, protocol, leaderboard, compare, verify, figures):
+for command in (run, listing, data, protocol, leaderboard, compare, verify, figures, plugin):
     cli.add_command(command)
 
 
