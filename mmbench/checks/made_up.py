@@ -42,6 +42,11 @@ class Setting:
         """The test split."""
         return self.data.splits["test"]
 
+    @property
+    def whole(self) -> np.ndarray:
+        """Bool (N,): test samples that lack no modality."""
+        return np.all([valid.any(1) for valid in self.test.valid.values()], 0)
+
     def split(self, name: str) -> Split:
         """A split of its own: whoever writes into it hurts nobody else."""
         return Split(copied(self.data.splits[name]))
@@ -68,7 +73,7 @@ def setting(task: Task, kind: str = "three") -> Setting:
 def _split(
     name: str, count: int, task: Task, shapes: Mapping[str, tuple[int, int]], *, front: bool
 ) -> Samples:
-    """Targets that depend on every modality; a sample of one frame, and one that lacks a modality."""
+    """Targets that depend on every modality; a sample of one frame and, in testing, one without a modality."""
     rng = stream("checks", name, *shapes)
     longest = max(length for length, _ in shapes.values())
     share = np.maximum(rng.random(count), 1 / longest)
@@ -76,12 +81,10 @@ def _split(
     features, valid = {}, {}
     for m, (length, width) in shapes.items():
         words = np.maximum(np.rint(share * length), 1).astype(int)
-        if m == list(shapes)[-1]:
+        if name == "test" and m == list(shapes)[-1]:
             words[2] = 0  # missing by nature
         place = np.arange(length)
-        valid[m] = (
-            place >= length - words[:, None] if front else place < words[:, None]
-        )  # (N, T)
+        valid[m] = place >= length - words[:, None] if front else place < words[:, None]  # (N, T)
         x = rng.standard_normal((count, length, width), dtype=np.float32)
         features[m] = x * valid[m][..., None]
     signal = np.sum([x.mean((1, 2)) for x in features.values()], axis=0)

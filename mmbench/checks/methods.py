@@ -19,7 +19,7 @@ from mmbench import datafile
 from mmbench.batching import Batch, Split
 from mmbench.checks import made_up
 from mmbench.checks.core import check, told
-from mmbench.checks.failures import CheckFailed, NotApplicable, fail
+from mmbench.checks.failures import NotApplicable, fail
 from mmbench.checks.made_up import CLASSES, LABELS, SCORE, SameEveryTime, Setting, setting
 from mmbench.checks.randomness import seeded, untouched
 from mmbench.methods import Method
@@ -106,21 +106,21 @@ class Subject:
     def masks(self) -> list[dict[str, np.ndarray]]:
         """Of the test split: each set of modalities, some frames of each, and nothing at all."""
         valid = self.setting.test.valid
-        sets = [
-            {m: v & (m in subset) for m, v in valid.items()} for subset in subsets(list(valid))
-        ]
+        sets = [{m: v & (m in subset) for m, v in valid.items()} for subset in subsets(list(valid))]
         return [*sets, made_up.some_hidden(valid), made_up.nothing(valid)]
 
 
 KINDS = ("three", "two")
+MADE = "it is made from a data set's shapes, and every hyper-parameter has a default"
 LEARNS = "it trains and then predicts finite numbers"
 
 
 def differs(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference, in units of what rounding may do; infinite where one is not finite."""
+    """The largest difference, in units of what rounding may do; of what is not finite in both, none."""
     with np.errstate(invalid="ignore"):
         gap = np.abs(a - b) / (CLOSE * np.maximum(1, np.maximum(np.abs(a), np.abs(b))))
-    return float(np.nan_to_num(gap, nan=np.inf).max(initial=0))
+    neither = ~np.isfinite(a) & ~np.isfinite(b)
+    return float(np.where(neither, 0, np.nan_to_num(gap, nan=np.inf)).max(initial=0))
 
 
 def identical(a: np.ndarray, b: np.ndarray) -> bool:
@@ -135,7 +135,7 @@ def ask(method: Method, batch: Batch) -> np.ndarray:
         return method(batch).detach().float().numpy()
 
 
-@check("method", "every hyper-parameter has a default, and the data's shapes are all it needs", Subject)
+@check("method", MADE, Subject)
 def constructible(subject: Subject) -> None:
     """A method that cannot be made from a DataSpec alone cannot be one of "all"."""
     try:
@@ -176,16 +176,20 @@ def shaped(subject: Subject) -> None:
 @check("method", LEARNS, Subject)
 def learns(subject: Subject) -> None:
     """What a job does: make it, train it on incomplete data, ask it. Most other facts build on this one."""
-    if isinstance(subject._trained, CheckFailed | NotApplicable):
+    if isinstance(subject._trained, NotApplicable):
         raise subject._trained
+    try:
+        subject.made(subject.setting)
+    except Exception:
+        raise NotApplicable(f"it has to be made first: see {MADE!r}") from None
     if isinstance(subject._trained, Exception):
         fail(
             f"training it raised {told(subject._trained, subject.cls)}",
             expected="a method that trains for two epochs on samples of a few frames",
             mend="Mend what it tells; --debug shows the traceback.",
         )
-    outputs = predict(subject.trained(), subject.setting.split("test"), [None])
-    if not np.isfinite(outputs).all():
+    outputs = predict(subject.trained(), subject.setting.split("test"), [None])[0]
+    if not np.isfinite(outputs[subject.setting.whole]).all():
         fail(
             "predicts NaN or infinity for complete samples",
             expected="finite numbers",
@@ -194,6 +198,7 @@ def learns(subject: Subject) -> None:
 
 
 def _served(subject: Subject, task: Task, kinds: Sequence[str]) -> None:
+    subject.trained()
     for kind in kinds:
         where = setting(task, kind)
         reason = subject.refusal(where)
@@ -216,7 +221,10 @@ def _served(subject: Subject, task: Task, kinds: Sequence[str]) -> None:
                 expected="that it learns, or that supports() says why not",
                 mend="Read names and shapes of modalities and n_out from spec, or refuse with a reason.",
             )
-        if outputs.shape != (len(where.test), task.n_out) or not np.isfinite(outputs).all():
+        if (
+            outputs.shape != (len(where.test), task.n_out)
+            or not np.isfinite(outputs[where.whole]).all()
+        ):
             fail(
                 f"on {what} outputs are of shape {outputs.shape} or not finite",
                 expected=f"finite numbers of shape {(len(where.test), task.n_out)}",
@@ -296,9 +304,11 @@ def privileged(subject: Subject) -> None:
     for name, samples in splits.items():
         for m, x in samples.features.items():
             x[~where.data.splits[name].valid[m]] = 0
-    (clean,) = subject.train(where, sampler=SameEveryTime())
     other = replace(where, data=replace(where.data, splits=splits))
-    (method,) = subject.train(other, sampler=SameEveryTime())
+    with seeded():
+        (clean,) = subject.train(where, sampler=SameEveryTime())
+    with seeded():
+        (method,) = subject.train(other, sampler=SameEveryTime())
     if not _same_state(method, clean):
         fail(
             "what it learns changes with frames that are hidden in training, and it declares no privileges",
@@ -465,7 +475,7 @@ def round_trip(subject: Subject) -> None:
 def deployed(subject: Subject) -> None:
     """Tables count the parameters of deployed(): all others are NaN, and predictions stay bit-identical."""
     method, test, masks = subject.trained(), subject.setting.split("test"), subject.masks()
-    clean = predict(method, test, masks)
+    clean = predict(subject.trained(), test, masks)
     kept = {parameter for module in method.deployed() for parameter in module.parameters()}
     with torch.no_grad():
         for parameter in method.parameters():
@@ -503,11 +513,13 @@ def stacked(subject: Subject) -> None:
     """No seed may notice who is trained beside it, or a table depends on how many seeds shared a process."""
     where, masks = subject.setting, subject.masks()
     subject.trained()
-    with seeded():
-        try:
+    try:
+        with seeded():
             together = subject.train(where, SEEDS)
-        except NotStackable as reason:
-            raise NotApplicable(f"it is trained seed by seed: {reason}") from None
+    except Exception as error:  # as a job does: what fails for all together may not fail for each
+        reason = error if isinstance(error, NotStackable) else told(error, subject.cls)
+        raise NotApplicable(f"it is trained seed by seed: {reason}") from None
+    with seeded():
         alone = [subject.train(where, [seed])[0] for seed in SEEDS]
     for seed, one, other in zip(SEEDS, together, alone, strict=True):
         found, expected = (predict(m, where.split("test"), masks) for m in (one, other))

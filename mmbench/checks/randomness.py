@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,10 +51,15 @@ def seeded(seed: int = 0) -> Iterator[None]:
 def untouched(doing: str) -> Iterator[None]:
     """Fails if a global generator is seeded or drawn from inside."""
     with seeded():
+        random.random(), np.random.random(), torch.rand(1)  # noqa: NPY002  (past what a seed gives)
         before = states()
         yield
         after = states()
-    moved = [name for name, state in before.items() if after[name] != state]
+    refuse_touched(doing, [name for name, state in before.items() if after[name] != state])
+
+
+def refuse_touched(doing: str, moved: Sequence[str]) -> None:
+    """Fails if global generators, by name, were moved."""
     if moved:
         fail(
             f"{doing} changes the global generator of {', '.join(moved)}",
