@@ -30,7 +30,8 @@ def cli() -> None:
         mmbench run --method hrlf --dataset iemocap
 
     Exit status: 0 done; 1 some jobs failed, and their rows say why, a data set has something serious,
-    compare was to fail on a regression, or verify found something that disagrees; 2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
+    compare was to fail on a regression, verify found something that disagrees, or a check of a plugin failed;
+    2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
     the traceback.
     """
 
@@ -44,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        status = cli.main([w for w in words if w != "--debug"], "mmbench", standalone_mode=False)
+        rest = [w for w in words if w != "--debug"]
+        status = cli.main(rest, "mmbench", standalone_mode=False, obj=debug)
     except click.exceptions.Abort:
         fail("stopped; the same command goes on where it was", 130)
     except click.ClickException as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from mmbench.cli.check import check
 from mmbench.cli.new import new
 
 
 @click.group()
 def plugin() -> None:
-    """Write a plugin of your own: plugins/README.md is the guide."""
+    """Write a plugin of your own, and have it checked."""
 
 
-plugin.add_command(new)
+for command in (new, check):
+    plugin.add_command(command)
