@@ -135,6 +135,7 @@ def _finish(
             "deviations": list(cls.deviations),
             "privileges": list(cls.privileges),
             "competes": cls.competes,
+            "plugin": str(registry.classes["method"][job.method].source),
         }
         manifest["job"] |= {"hyperparameters": {**defaults, **job.changed}}
     if reason := cls.supports(spec):

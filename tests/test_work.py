@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import mmbench
 from mmbench import datafile, runner, work
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
@@ -49,6 +50,12 @@ def test_a_finished_job_describes_itself(job):
 def test_a_job_says_whether_its_method_competes(job, method, competes):
     manifest = work.do([replace(job, method=method, quick=True)], ignore)[0].manifest
     assert manifest["method"]["competes"] is competes
+
+
+def test_a_result_says_which_distribution_its_method_came_from(job):
+    manifest = work.do([job], ignore)[0].manifest
+    expected = f"plugin 'constant' (mmbench {mmbench.__version__})"
+    assert manifest["method"]["plugin"] == expected
 
 
 def test_predictions_are_kept_sample_by_sample(job):

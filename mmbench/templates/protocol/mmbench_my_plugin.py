@@ -1,4 +1,4 @@
-"""The protocol my-plugin: the beginning of every sequence is missing."""
+"""The protocol my-plugin: a run of frames is missing in every sequence."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import mmbench
 import numpy as np
+from mmbench.streams import seed_of
 
 mmbench_interface = 1  # the version of mmbench's hooks that this is written for
 
@@ -13,11 +14,11 @@ RATES = (0.0, 0.25, 0.5, 0.75)
 
 
 class MyPlugin(mmbench.MissingnessProtocol):
-    """A condition for each share of the frames that is missing, the first ones."""
+    """A condition for each share of the frames that is missing, side by side."""
 
     name = "my-plugin"
     version = 1  # a change of any mask is a new version
-    summary = "the beginning of every sequence is missing"
+    summary = "a run of frames is missing in every sequence"
     average = "Avg."
     average_formula = "arithmetic mean of the incomplete conditions"
 
@@ -26,7 +27,7 @@ class MyPlugin(mmbench.MissingnessProtocol):
         return tuple(
             mmbench.Condition(
                 name=str(rate),
-                title=f"first {rate:.0%}",
+                title=f"{rate:.0%} missing",
                 observed=tuple(modalities),
                 rate=rate,
                 complete=rate == 0,
@@ -44,12 +45,17 @@ class MyPlugin(mmbench.MissingnessProtocol):
         split: str,
         mask_seed: int,
     ) -> dict[str, np.ndarray]:
-        """By modality bool (N, T[m]), True where seen: of the arguments alone."""
+        """By modality bool (N, T[m]), True where seen: of the arguments alone.
+
+        A run starts at a frame of its own for each sample, modality and mask seed, whatever the rate, and goes
+        on at the beginning where the sequence ends.
+        """
         masks = {}
         for m, frames in valid.items():
-            place = np.cumsum(frames, 1)  # of each valid frame among its own, from 1
-            hidden = np.rint(condition.rate * frames.sum(1, keepdims=True))
-            masks[m] = frames & (place > hidden)
+            starts = [seed_of(self.id, dataset, split, i, m, mask_seed) for i in ids]
+            n = frames.sum(1, keepdims=True)  # (N, 1)
+            place = (np.cumsum(frames, 1) + np.array(starts)[:, None] % n.clip(1)) % n.clip(1)
+            masks[m] = frames & (place >= np.rint(condition.rate * n))
         return masks
 
     def summarise(

@@ -6,6 +6,7 @@ import time
 import zipfile
 
 import mmbench
+from mmbench.jobs import Progress
 from tests.checks.rogues.table import rogue
 
 
@@ -62,7 +63,7 @@ class NeedsAJob(Here):
     """Looks at the first job before it asks whether there is one."""
 
     def run(self, jobs, work, report):
-        report(jobs[0].key, 0.0, "starting")
+        report(jobs[0].key, Progress(0.0, "starting"))
         yield from super().run(jobs, work, report)
 
 
