@@ -31,8 +31,8 @@ def both(fill, tmp_path):
 
 
 def of(folder, **options):
-    sides = (read(str(folder / name), REGISTRY) for name in ("left", "right"))
-    (pair,) = compare(*sides, REGISTRY, **options)
+    left, right = (read(str(folder / name), REGISTRY) for name in ("left", "right"))
+    (pair,) = compare(left, right, REGISTRY, **options)
     return pair
 
 
@@ -111,8 +111,8 @@ def test_p_is_adjusted_over_the_columns_of_a_label_and_over_everything(both, fil
 
 def test_swapping_the_stores_turns_every_test_round(both, tmp_path):
     there = both(BAD, GOOD)
-    sides = [read(str(tmp_path / name), REGISTRY) for name in ("right", "left")]
-    (back,) = compare(*sides, REGISTRY)
+    right, left = (read(str(tmp_path / name), REGISTRY) for name in ("right", "left"))
+    (back,) = compare(right, left, REGISTRY)
     assert np.array_equal(there.tests["difference"], -back.tests["difference"])
     assert np.array_equal(there.tests["p"], back.tests["p"])
 

@@ -52,9 +52,10 @@ class MyPlugin(mmbench.MissingnessProtocol):
         """
         masks = {}
         for m, frames in valid.items():
-            starts = [seed_of(self.id, dataset, split, i, m, mask_seed) for i in ids]
+            keys = [(self.id, dataset, split, i, m, mask_seed) for i in ids]
+            start = np.array([[seed_of(*key)] for key in keys])  # (N, 1)
             n = frames.sum(1, keepdims=True)  # (N, 1)
-            place = (np.cumsum(frames, 1) + np.array(starts)[:, None] % n.clip(1)) % n.clip(1)
+            place = (frames.cumsum(1) + start % n.clip(1)) % n.clip(1)
             masks[m] = frames & (place >= np.rint(condition.rate * n))
         return masks
 
