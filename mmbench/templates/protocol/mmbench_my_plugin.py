@@ -47,8 +47,8 @@ class MyPlugin(mmbench.MissingnessProtocol):
     ) -> dict[str, np.ndarray]:
         """By modality bool (N, T[m]), True where seen: of the arguments alone.
 
-        A run starts at a frame of its own for each sample, modality and mask seed, whatever the rate, and goes
-        on at the beginning where the sequence ends.
+        Each sample, modality and mask seed has a start of its own, whatever the rate;
+        a run goes on at the beginning where the sequence ends.
         """
         masks = {}
         for m, frames in valid.items():
