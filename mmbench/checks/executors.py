@@ -39,7 +39,7 @@ def once(subject: Subject) -> None:
         done = subject.done(workers)
         if sorted(job.key for job, _ in done) != sorted(job.key for job in JOBS):
             fail(
-                f"{workers} workers: {len(done)} outcomes for {len(JOBS)} jobs, of "
+                f"workers={workers}: {len(done)} outcomes for {len(JOBS)} jobs, of "
                 f"{len({job.key for job, _ in done})} different ones",
                 expected="one outcome for each job",
                 mend="Yield (job, outcome) for every job of every group.",
@@ -47,7 +47,7 @@ def once(subject: Subject) -> None:
         for job, outcome in done:
             if outcome.manifest.get("key") != job.key:
                 fail(
-                    f"{workers} workers: an outcome is yielded with another job",
+                    f"workers={workers}: an outcome is yielded with another job",
                     expected="each with its own",
                     mend="Pair a group's jobs and outcomes in their order, e.g. by zip(..., strict=True).",
                 )
