@@ -1,4 +1,4 @@
-"""The protocol my-plugin: a run of frames is missing in every sequence."""
+"""The protocol my-plugin: a run of every sequence is missing."""
 
 from __future__ import annotations
 
