@@ -24,6 +24,7 @@ from mmbench.checks.made_up import CLASSES, LABELS, SCORE, SameEveryTime, Settin
 from mmbench.checks.randomness import seeded, untouched
 from mmbench.methods import Method
 from mmbench.missingness import MissingnessSampler, joined, subsets
+from mmbench.numbers import fixed
 from mmbench.registry import Registry
 from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
@@ -332,7 +333,7 @@ def batch_size(subject: Subject) -> None:
     alone = [ask(method, test.batch(rows[i : i + 1], _rows(masks, [i]))) for i in rows]
     if (gap := differs(together, np.concatenate(alone))) > 1:
         fail(
-            f"a sample predicted alone differs from the same one in a batch by {gap:.0f} times rounding",
+            f"a sample predicted alone differs from the same one in a batch by {fixed(gap, 0)} times rounding",
             expected=f"the same within {CLOSE:g}",
             mend="Let no sample see another: e.g. no batch statistics outside of training.",
         )
@@ -347,7 +348,7 @@ def order(subject: Subject) -> None:
     turned = ask(subject.trained(), test.batch(rows, _rows(masks, rows)))[::-1]
     if (gap := differs(straight, turned)) > 1:
         fail(
-            f"predictions change by {gap:.0f} times rounding with the order of the samples",
+            f"predictions change by {fixed(gap, 0)} times rounding with the order of the samples",
             expected=f"the same within {CLOSE:g}",
             mend="Let a sample's place in the batch decide nothing.",
         )
@@ -420,7 +421,7 @@ def all_missing(subject: Subject) -> None:
         )
     if (gap := differs(outputs, np.broadcast_to(outputs[:1], outputs.shape))) > 1:
         fail(
-            f"samples of which nothing is there get answers that differ by {gap:.0f} times rounding",
+            f"samples of which nothing is there get answers that differ by {fixed(gap, 0)} times rounding",
             expected="one answer for all",
             mend="Let nothing but observed frames decide: no place in the batch, no random number.",
         )
@@ -525,7 +526,7 @@ def stacked(subject: Subject) -> None:
         found, expected = (predict(m, where.split("test"), masks) for m in (one, other))
         if (gap := differs(found, expected)) > 10:
             fail(
-                f"seed {seed} trained beside another differs by {gap:.0f} times rounding from itself alone",
+                f"seed {seed} trained beside another differs by {fixed(gap, 0)} times rounding from itself alone",
                 expected=f"the same within {10 * CLOSE:g}",
                 mend="Keep what differs between seeds in parameters and buffers, not in Python attributes.",
             )
@@ -547,7 +548,7 @@ def falls(subject: Subject) -> None:
     after = _loss(method, where)
     if not after < before:
         fail(
-            f"the task's loss is {before:.3f} before training and {after:.3f} after it",
+            f"the task's loss is {fixed(before, 3)} before training and {fixed(after, 3)} after it",
             expected="that it falls",
             mend="Look at the sign of the loss, and at which modules each step updates.",
         )
