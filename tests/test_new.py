@@ -49,7 +49,7 @@ def test_what_is_written_is_listed_and_passes_its_own_test(here, kind):
         test.write_text(text[: text.index("@mmbench")] + text[text.index("def test_a_quick") :])
     out = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", cwd=folder)
     assert "passed" in out
-    assert lines[-1].endswith(f"mmbench run {RUNS[kind][0].replace('my-plugin', 'mine')} --quick")
+    assert lines[-1].endswith(f"mmbench run {RUNS[kind].replace('my-plugin', 'mine')} --quick")
 
 
 @pytest.mark.parametrize("name", ["a", "x" * LONGEST, "a-b3-c"])

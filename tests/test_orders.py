@@ -48,10 +48,12 @@ def test_the_best_stands_first_also_where_lower_is_better():
 
 
 def test_a_method_counts_once_by_its_mean_over_labels():
-    one = cells([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0], label="happy")
-    other = cells([9.0, 0.0, 0.0, 0.0], [9.0, 0.0, 0.0, 0.0], label="sad")
-    (found,) = orders(pd.concat([one, other]))
-    assert found.left == ("method-0", "method-3", "method-2", "method-1") and found.tau == 1
+    one = cells([0.0, 6.0, 2.0, 3.0], [0.0, 6.0, 2.0, 3.0], label="happy")
+    other = cells([9.0, 6.0, 0.0, 0.0], [9.0, 6.0, 0.0, 0.0], label="sad")
+    (found,) = orders(
+        pd.concat([one, other])
+    )  # method-0 has the best label, method-1 the best mean
+    assert found.left == ("method-1", "method-0", "method-3", "method-2") and found.tau == 1
 
 
 def test_too_few_methods_have_no_order():

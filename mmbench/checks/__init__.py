@@ -87,20 +87,20 @@ def run_checks(
     classes: Iterable[type[Any]],
     expected_failures: Mapping[str, str] | None = None,
     registry: Registry | None = None,
-    report: Callable[[int, int, str], None] = lambda done, of, doing: None,
+    report: Callable[[float, str], None] = lambda share, doing: None,
 ) -> list[Result]:
     """Puts each class to every check of its kind.
 
     `expected_failures` maps names of checks to reasons; one of them that does not fail is a failure
     itself. `registry` is where other plugins are found, by default among those that are installed.
-    `report` is told how many checks are done, of how many, and which one is next.
+    `report` is told the share of checks that is done, and which one is next.
     """
     cases = _cases(list(classes), expected_failures or {})
     results = []
     for done, (cls, check, expected) in enumerate(cases):
-        report(done, len(cases), f"{cls.name}: {check.name}")
+        report(done / len(cases), f"{cls.name}: {check.name}")
         results.append(_result(cls, check, expected, registry))
-    report(len(cases), len(cases), "")
+    report(1.0, "")
     return results
 
 

@@ -22,6 +22,7 @@ from mmbench.checks.core import check, told
 from mmbench.checks.failures import NotApplicable, fail
 from mmbench.checks.made_up import CLASSES, LABELS, SCORE, SameEveryTime, Setting, setting
 from mmbench.checks.randomness import seeded, untouched
+from mmbench.data import Schedule
 from mmbench.methods import Method
 from mmbench.missingness import MissingnessSampler, joined, subsets
 from mmbench.numbers import fixed
@@ -34,8 +35,6 @@ from mmbench.training import Diverged, predict, train_side_by_side
 
 CLOSE = 1e-4
 """Largest difference of two outputs that are the same but for rounding: absolute, and of the larger one."""
-SMALLEST = "tiny"
-"""The data set on which every method has to learn something."""
 SEEDS = (0, 1)
 
 
@@ -47,9 +46,9 @@ class Subject:
 
     @cached_property
     def setting(self) -> Setting:
-        """The first that it supports: made-up data, else the smallest data set."""
+        """The first that it supports: made-up data, else a small data set."""
         every = [setting(task, kind) for task in (SCORE, LABELS, CLASSES) for kind in KINDS]
-        for found in (*every, self.smallest(made_up.SCHEDULE, 24)):
+        for found in (*every, self.small(made_up.SCHEDULE, 24)):
             if not self.refusal(found):
                 return found
         raise NotApplicable(f"it supports no data here: {self.refusal(every[0])}")
@@ -72,11 +71,15 @@ class Subject:
         """Why it does not support some data, as `supports` says it."""
         return self.cls.supports(where.spec)
 
-    def smallest(self, schedule: Any, count: int) -> Setting:
-        """The first samples of the smallest data set."""
-        data = datafile.obtain(self.registry.find("dataset", SMALLEST)())
+    def small(self, schedule: Schedule | None, count: int) -> Setting:
+        """The first samples of a data set for first tries, with its own schedule or another one."""
+        every = [found.cls for found in self.registry.classes["dataset"].values()]
+        cls = next((each for each in every if each.first_try), None)
+        if cls is None:
+            raise NotApplicable("no data set for first tries is installed")
+        data = datafile.obtain(cls())
         splits = {name: samples.take(count) for name, samples in data.splits.items()}
-        return made_up.setting_of(replace(data, splits=splits), schedule)
+        return made_up.setting_of(replace(data, splits=splits), schedule or cls.schedule)
 
     def made(self, where: Setting, seed: int = 0) -> Method:
         """A method as a job makes it."""
@@ -532,11 +535,13 @@ def stacked(subject: Subject) -> None:
             )
 
 
-@check("method", f"the loss falls on {SMALLEST}", Subject)
+@check("method", "the loss falls on a small data set", Subject)
 def falls(subject: Subject) -> None:
     """The task's loss on training samples is lower after a few epochs than before, or nothing is learnt."""
-    cls = subject.registry.find("dataset", SMALLEST)
-    where = subject.smallest(replace(cls.schedule, epochs=5), 64)
+    where = subject.small(None, 64)
+    where = replace(
+        where, spec=replace(where.spec, schedule=replace(where.spec.schedule, epochs=5))
+    )
     if reason := subject.refusal(where):
         raise NotApplicable(str(reason))
     subject.trained()

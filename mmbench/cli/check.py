@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmbench.cli.options import console
+from mmbench.cli.options import console, progress
 from mmbench.errors import UsageError
 from mmbench.registry import KINDS
 
@@ -35,8 +35,6 @@ def check(debug: bool | None, plugin: str, kind: str | None, form: str) -> int:
     a Python file with plugins. Exit status 1 if a check fails; each failure says the mend. --debug shows
     what the plugin raised.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from mmbench.registry import discover
 
     file = plugin.endswith(".py") or Path(plugin).is_file()
@@ -45,18 +43,8 @@ def check(debug: bool | None, plugin: str, kind: str | None, form: str) -> int:
 
     from mmbench.checks import run_checks
 
-    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
-    screen = console(stderr=True)
-    unseen = not screen.is_terminal
-    with Progress(*columns, console=screen, transient=True, disable=unseen) as progress:
-        bar = progress.add_task("")
-        results = run_checks(
-            classes,
-            registry=registry,
-            report=lambda done, of, doing: progress.update(
-                bar, completed=done, total=of, description=doing
-            ),
-        )
+    with progress() as show:
+        results = run_checks(classes, registry=registry, report=show)
     if form == "json":
         click.echo(json.dumps([_plain(result) for result in results], indent=1))
     else:

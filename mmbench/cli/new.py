@@ -16,12 +16,11 @@ from mmbench.cli.options import console
 from mmbench.errors import UsageError
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
-RUNS = {  # kind: how mmbench run is asked for it, and the data set whose table it is in
-    "method": ("--method my-plugin --dataset tiny", "tiny"),
-    "dataset": ("--method late-fusion --dataset my-plugin", "my-plugin"),
-    "protocol": ("--method late-fusion --dataset tiny --protocol my-plugin", "tiny"),
-    "metric": ("--method late-fusion --dataset tiny", "tiny"),
+RUNS = {
+    file.parent.name: file.read_text(encoding="utf-8").strip()
+    for file in sorted(TEMPLATES.glob("*/options.txt"))
 }
+"""By kind, the options of `mmbench run` that run a new plugin; the data set is the word after --dataset."""
 LONGEST = 24
 """Letters of a name: lines of the templates stay short enough for any formatter."""
 
@@ -37,7 +36,7 @@ def new(name: str, kind: str, out: str | None) -> None:
     write(name, kind, folder)
     python = _python()
     where = shlex.quote(str(folder))
-    options = RUNS[kind][0].replace("my-plugin", name)
+    options = RUNS[kind].replace("my-plugin", name)
     console().print(f"wrote {folder}. Next:\n", markup=False)
     for command in (
         f"{python} -m pip install -e {shlex.quote(f'{folder}[test]')}",
@@ -74,11 +73,12 @@ def check_name(name: str, kind: str) -> None:
 
 def write(name: str, kind: str, folder: Path) -> None:
     """Fills the templates; UsageError where the folder is there, or cannot be made."""
-    options, dataset = RUNS[kind]
+    options = RUNS[kind]
+    words = options.split()
     filled = {
         "RUN": f"mmbench run {options} --quick",
         "OPTIONS": options,
-        "DATASET": dataset,
+        "DATASET": words[words.index("--dataset") + 1],
         "KIND": {"dataset": "data set"}.get(kind, kind),
         "my_plugin": name.replace("-", "_"),
         "my-plugin": name,

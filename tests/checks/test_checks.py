@@ -104,10 +104,10 @@ def test_a_check_leaves_global_generators_and_threads_as_they_were():
     assert states() == before and torch.get_num_threads() == threads
 
 
-def test_progress_ends_at_the_number_of_checks():
+def test_progress_is_told_check_by_check():
     told = []
-    results = run_checks([Error], report=lambda done, of, doing: told.append((done, of)))
-    assert told == [(n, len(results)) for n in range(len(results) + 1)]
+    results = run_checks([Error], report=lambda share, doing: told.append(share))
+    assert told == [n / len(results) for n in range(len(results) + 1)]
 
 
 def test_what_is_no_plugin_is_refused():

@@ -296,7 +296,7 @@ class PullsToItsStart(Mean):
         return {**super().loss(outputs, batch, rng), "pull": pull}
 
 
-@rogue("the loss falls on tiny")
+@rogue("the loss falls on a small data set")
 class Ascends(Mean):
     """Has the sign of its loss wrong."""
 
