@@ -22,7 +22,7 @@ share a file system:
 
         def run(self, jobs, work, report):
             submit = self.pool.submit
-            groups = {submit(work, group, lambda *what: None): group for group in self.groups(jobs)}
+            groups = {submit(work, group, print): group for group in self.groups(jobs)}
             for task in submitit.helpers.as_completed(list(groups)):
                 try:
                     outcomes = task.result()
@@ -45,13 +45,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from mmbench.errors import UsageError
-from mmbench.jobs import Job, Outcome
+from mmbench.jobs import Job, Outcome, Progress, begin_manifest
 
-Report = Callable[[str, float, str], None]
-"""Takes a job's key, the share that is done (0 to 1) and a word on what it does."""
-Work = Callable[[Sequence[Job], Callable[[float, str], None]], list[Outcome]]
-"""Does jobs that differ in their seed alone; reports the share that is done as it goes; never raises. It
-can be pickled, and so can jobs and outcomes."""
+Report = Callable[[str, Progress], None]
+"""Takes a job's key and what its worker tells, as it is."""
+Work = Callable[[Sequence[Job], Callable[[Progress], None]], list[Outcome]]
+"""Does jobs that differ in their seed alone; tells its progress as it goes; never raises. It can be pickled,
+and so can jobs, progress and outcomes."""
 
 
 class Executor(ABC):
@@ -100,3 +100,10 @@ class Executor(ABC):
     @abstractmethod
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """Calls `work` on each of the `groups`. A worker that dies is an outcome of its jobs, too."""
+
+
+def rehearse(jobs: Sequence[Job], report: Callable[[Progress], None]) -> list[Outcome]:
+    """Work that takes no time, to try an executor with: each outcome has the methods of its call in `together`."""
+    report(Progress(0.5, "half way"))
+    together = sorted({job.method for job in jobs})
+    return [Outcome({**begin_manifest(job), "together": together}) for job in jobs]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmbench.leaderboard import Row, Section
+from mmbench.numbers import score
 
 Cell = Mapping[Any, Any]
 """One of `Section.cells`, by its columns."""
@@ -27,9 +28,9 @@ def heading(about: Mapping[str, Any]) -> str:
     return about["title"] + (f" ({about['unit']})" if about["unit"] else "")
 
 
-def number(value: float, about: Mapping[str, Any]) -> str:
+def number(value: float, about: Mapping[str, Any], sign: str = "") -> str:
     """A score as its metric is written: shares times 100."""
-    return f"{100 * value:.2f}" if about["unit"] == "%" else f"{value:.3f}"
+    return score(value, about["unit"], sign)
 
 
 def defined(value: float) -> bool:

@@ -15,6 +15,8 @@ from mmbench.tasks import MultiBinary, MultiClass, Regression, Task
 settings.register_profile("unhurried", deadline=None)  # machines that run tests are noisy
 settings.load_profile("unhurried")
 
+collect_ignore = ["outoftree"]  # a package with tests of its own: tests/test_outoftree.py
+
 WIDTHS = {"l": 5, "a": 4, "v": 3, "x": 2}
 
 
@@ -205,3 +207,46 @@ def make_manifest() -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture
+def fill(make_manifest, tmp_path):
+    """Puts into a store results on a data set of four labels: by method, how often each condition is right."""
+    from mmbench.jobs import Outcome
+    from mmbench.store import Store
+    from mmbench_metrics.classification import WeightedF1
+
+    labels, names, size = ("happy", "sad", "angry", "neutral"), ("l", "a", "la"), 200
+    truth = np.random.default_rng(0).integers(0, 2, (size, 4))
+    metric = WeightedF1()
+
+    def put(method, right, seeds=5, *, ids="s", folder="runs", noise="", **options):
+        store = Store(tmp_path / folder)
+        store.check_writable()
+        for seed in range(seeds):
+            rng = np.random.default_rng([seed, *f"{method}{noise}".encode()])
+            manifest = make_manifest(method, seed, labels=labels, **options)
+            manifest["data"] |= {"name": "iemocap-twin"}
+            manifest["metrics"] = {"weighted_f1": WeightedF1.describe()}
+            manifest |= {"headline": "weighted_f1"}
+            manifest["floor"] = {"weighted_f1": dict.fromkeys(labels, 0.5)}
+            arrays = {"ids": np.array([f"{ids}{i}" for i in range(size)]), "targets": truth}
+            values = {}
+            for name, share in zip(names, right, strict=True):
+                said = np.where(rng.random((size, 4)) < share, truth, 1 - truth)
+                arrays[f"inter/{name}/0"] = (
+                    np.stack([1 - said, said], -1).reshape(size, 8).astype("f4")
+                )
+                for k, label in enumerate(labels):
+                    values[name, label] = metric.score(truth[:, k], said[:, k])
+            row = {"protocol": "inter", "mask_seed": 0, "metric": "weighted_f1"}
+            manifest["scores"] = [
+                {**row, "condition": c, "label": n, "value": v} for (c, n), v in values.items()
+            ]
+            manifest["averages"] = [
+                {**row, "label": n, "value": (values["l", n] + values["a", n]) / 2} for n in labels
+            ]
+            store.save(Outcome(manifest, arrays))
+        return store
+
+    return put

@@ -100,6 +100,7 @@ def test_a_method_without_a_summary_is_listed(tmp_path):
 def test_a_broken_plugin_is_named_where_it_was_asked_for():
     content = {
         "entries": [],
+        "plugins": [],
         "broken": [{"plugin": "mult", "distribution": "mmbench-mult 1.0", "error": "boom"}],
     }
     with pytest.raises(UsageError, match=r"plugin .mult. .mmbench-mult 1.0. is broken: boom"):

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbench.cli import main
-from mmbench.compare import SPREADS, Side, compare, read
+from mmbench.compare import SPREADS, compare
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import Outcome
 from mmbench.leaderboard import Leaderboard
 from mmbench.registry import discover
+from mmbench.sides import Side, read
 from mmbench.store import Store
 from mmbench_reporters.csv import Csv
 
@@ -351,6 +352,68 @@ def test_ablations_are_matched_with_table_3_and_the_method_with_both_tables(mmbe
     )
 
 
+OTHERS = ["hrlf", "hrlf[depth=1]", "dmd[depth=2] (quick)"]
+
+
+def test_a_changed_configuration_is_not_matched_with_the_papers_row_and_said_to_be_there(
+    mmbench, tmp_path
+):
+    file = real(tmp_path / "mosi.csv", "mosi", OTHERS)
+    _, out, _ = mmbench(file, "paper")
+    assert "depth" not in out.split("## Other settings")[0].split("## What one side lacks")[0]
+    assert "- measured hrlf, hrlf[depth=1]; reported hrlf\n" in out
+    assert "- measured dmd[depth=2] (quick); reported dmd\n" in out
+    assert "`--other-settings` compares these, too" in out
+    lacks = out.split("## What one side lacks")[1].split("##")[0]
+    assert "depth" not in lacks and "dmd" not in lacks
+
+
+def test_a_changed_configuration_is_matched_if_asked_and_is_called_one(mmbench, tmp_path):
+    file = real(tmp_path / "mosi.csv", "mosi", OTHERS)
+    status, out, _ = mmbench(file, "paper", "--other-settings", "--fail-on-regression")
+    assert "## hrlf[depth=1] beside hrlf: F1 (%), inter, table 1 (HRLF)" in out
+    assert "## dmd[depth=2] (quick) beside dmd: F1 (%), inter, table 1 (DMD)" in out
+    assert out.count("## hrlf: F1 (%), inter, table 1 (HRLF)") == 1
+    assert status == 1 and "- hrlf, f1 of sentiment, inter lav" in out
+    assert "- dmd[depth=2]" not in out  # other settings are no regression
+
+
+def test_rows_of_two_stores_are_matched_by_their_settings(pair, store, make_manifest, registry):
+    def depth(value):
+        made = make_manifest()
+        made["job"] |= {
+            "label": f"alpha[depth={value}]",
+            "hyperparameters": {"depth": value},
+        }
+        made["key"] = f"key{value}"
+        return made
+
+    left, right = store("left", make_manifest(), depth(1)), store("right", depth(1), depth(2))
+    found = pair(left, right)
+    assert set(found.cells["method"]) == {"alpha[depth=1]"}
+    assert found.only == ({}, {})
+    assert found.settings == {
+        "alpha": (["alpha", "alpha[depth=1]"], ["alpha[depth=1]", "alpha[depth=2]"])
+    }
+    sides = read(left, registry), read(right, registry)
+    (more,) = compare(*sides, registry, other_settings=True)
+    assert set(more.cells["method"]) == {
+        "alpha[depth=1]",
+        "alpha beside alpha[depth=1]",
+        "alpha beside alpha[depth=2]",
+        "alpha[depth=1] beside alpha[depth=2]",
+    }
+    assert ("setting depth", "1", "2") in reasons(more)
+
+
+def test_the_json_of_a_leaderboard_tells_what_its_store_tells(registry):
+    file, csv = (read(str(TWIN.with_suffix(s)), registry) for s in (".json", ".csv"))
+    assert file.cells.equals(csv.cells) and file.store is None
+    facts = file.facts["iemocap-twin", "hrlf"]
+    assert facts.items() >= csv.facts["iemocap-twin", "hrlf"].items()
+    assert "code" in facts and "torch" in facts and any(k.startswith("setting ") for k in facts)
+
+
 def test_a_regression_against_the_paper_is_told(mmbench, tmp_path):
     file = real(
         tmp_path / "mosi.csv", "mosi", ["dmd"]
@@ -406,8 +469,12 @@ def test_a_damaged_result_is_named(mmbench, store, make_manifest, tmp_path):
 @pytest.mark.parametrize(
     ("left", "right", "message"),
     [
-        ("nothing.csv", "paper", "expected a store, a leaderboard's .csv or the word paper"),
-        ("small.md", "paper", "small.md: expected a store, a leaderboard's .csv"),
+        (
+            "nothing.csv",
+            "paper",
+            "expected a store, a leaderboard's .json or .csv, or the word paper",
+        ),
+        ("small.md", "paper", "small.md: expected a store, a leaderboard's .json or .csv"),
         ("small.csv", "paper", "nothing to compare: small.csv has data sets small; paper has mosi"),
         ("paper", "paper", "both sides are the paper"),
         ("empty", "paper", "empty: a folder without a finished result"),

@@ -3,56 +3,15 @@
 import numpy as np
 import pytest
 
-from mmbench.jobs import Outcome
 from mmbench.leaderboard import Leaderboard
 from mmbench.registry import discover
-from mmbench.store import PREDICTIONS, Store
+from mmbench.store import PREDICTIONS
 from mmbench.summary import ALL, AVERAGE
-from mmbench_metrics.classification import WeightedF1
 from mmbench_missing.inter import Inter
 
-N = 200
 LABELS = ("happy", "sad", "angry", "neutral")
 NAMES = ("l", "a", "la")
 REGISTRY = discover()
-
-
-@pytest.fixture
-def fill(make_manifest, tmp_path):
-    """Puts into a store results on a data set of four labels: by method, how often each is right."""
-    store = Store(tmp_path / "runs")
-    store.check_writable()
-    truth = np.random.default_rng(0).integers(0, 2, (N, 4))
-    metric = WeightedF1()
-
-    def put(method, right, seeds=5, *, ids="s", **options):
-        for seed in range(seeds):
-            rng = np.random.default_rng([seed, *method.encode()])
-            manifest = make_manifest(method, seed, labels=LABELS, **options)
-            manifest["data"] |= {"name": "iemocap-twin"}
-            manifest["metrics"] = {"weighted_f1": WeightedF1.describe()}
-            manifest |= {"headline": "weighted_f1"}
-            manifest["floor"] = {"weighted_f1": dict.fromkeys(LABELS, 0.5)}
-            arrays = {"ids": np.array([f"{ids}{i}" for i in range(N)]), "targets": truth}
-            values = {}
-            for name, share in zip(NAMES, right, strict=True):
-                said = np.where(rng.random((N, 4)) < share, truth, 1 - truth)
-                arrays[f"inter/{name}/0"] = (
-                    np.stack([1 - said, said], -1).reshape(N, 8).astype("f4")
-                )
-                for k, label in enumerate(LABELS):
-                    values[name, label] = metric.score(truth[:, k], said[:, k])
-            row = {"protocol": "inter", "mask_seed": 0, "metric": "weighted_f1"}
-            manifest["scores"] = [
-                {**row, "condition": c, "label": n, "value": v} for (c, n), v in values.items()
-            ]
-            manifest["averages"] = [
-                {**row, "label": n, "value": (values["l", n] + values["a", n]) / 2} for n in LABELS
-            ]
-            store.save(Outcome(manifest, arrays))
-        return store
-
-    return put
 
 
 def section(store):

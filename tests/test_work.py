@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import mmbench
 from mmbench import datafile, runner, work
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
-from mmbench.jobs import Job, Outcome, begin_manifest
+from mmbench.jobs import Epoch, Job, Outcome, Progress, begin_manifest
 from mmbench.registry import discover
 from mmbench.runner import Grid, expand, outstanding, resolve
 from mmbench.store import Store
@@ -28,7 +29,7 @@ def job() -> Job:
     )
 
 
-def ignore(share, doing):
+def ignore(progress):
     """Nobody watches."""
 
 
@@ -49,6 +50,12 @@ def test_a_finished_job_describes_itself(job):
 def test_a_job_says_whether_its_method_competes(job, method, competes):
     manifest = work.do([replace(job, method=method, quick=True)], ignore)[0].manifest
     assert manifest["method"]["competes"] is competes
+
+
+def test_a_result_says_which_distribution_its_method_came_from(job):
+    manifest = work.do([job], ignore)[0].manifest
+    expected = f"plugin 'constant' (mmbench {mmbench.__version__})"
+    assert manifest["method"]["plugin"] == expected
 
 
 def test_predictions_are_kept_sample_by_sample(job):
@@ -169,7 +176,8 @@ class Nowhere(Executor):
 
     def run(self, jobs, work, report):
         for job in jobs:
-            report(job.key, 0.5, "half")
+            epoch = Epoch("train", 1, {"task": 0.5}, 0.25, 2.0)
+            report(job.key, Progress(0.5, "half", {job.seed: epoch}))
             manifest = {**begin_manifest(job), "finished": "now"}
             if job.seed % 2:
                 manifest["reason"] = "odd"
@@ -214,7 +222,7 @@ def test_what_cannot_be_done_together_is_done_one_by_one(job, monkeypatch):
     monkeypatch.setattr(work, "train_side_by_side", refuse)
     told = []
     jobs = [replace(job, seed=seed) for seed in range(2)]
-    outcomes = work.do(jobs, lambda share, doing: told.append(share))
+    outcomes = work.do(jobs, lambda progress: told.append(progress.share))
     assert [o.manifest["status"] for o in outcomes] == ["finished"] * 2
     assert {o.manifest["not_side_by_side"] for o in outcomes} == {"only alone"}
     assert told == sorted(told)

@@ -10,6 +10,7 @@ from mmbench.cli.options import console, show
 from mmbench.data import SPLITS
 from mmbench.datacard import DataCard
 from mmbench.markdown import escape, table
+from mmbench.numbers import fixed
 
 MEANS = {"regression": ("mean",), "multi-binary": ("share of yes",)}
 """What the mean target is, by kind of task; that of class numbers is nothing."""
@@ -89,8 +90,8 @@ def _tables(card: DataCard) -> Iterator[Table]:
                 str(x.length),
                 str(x.width),
                 f"{x.padding:.1%} {x.side}" if x.padding else "none",
-                f"{x.low:.3g} to {x.high:.3g}",
-                f"{x.mean:.2g} ± {x.std:.3g}",
+                f"{x.low + 0.0:.3g} to {x.high + 0.0:.3g}",
+                f"{x.mean + 0.0:.2g} ± {x.std:.3g}",
                 f"{x.zero_frames:.1%}",
             )
             for m, x in card.modalities.items()
@@ -105,7 +106,7 @@ def _tables(card: DataCard) -> Iterator[Table]:
                 str(card.sizes[split]),
                 str((card.expected_sizes or {}).get(split, "-")),
                 *(
-                    f"{n.least} / {n.mean:.1f} / {n.most}"
+                    f"{n.least} / {fixed(n.mean, 1)} / {n.most}"
                     + (f" ({n.without} without)" if n.without else "")
                     for n in (x.lengths[split] for x in card.modalities.values())
                 ),
@@ -123,7 +124,7 @@ def _tables(card: DataCard) -> Iterator[Table]:
                 label,
                 split,
                 *map(str, facts.counts[split]),
-                *(f"{facts.means[split]:.3f}" for _ in mean),
+                *(fixed(facts.means[split], 3) for _ in mean),
             )
             for label, facts in card.labels.items()
             for split in SPLITS
@@ -137,7 +138,7 @@ def _tables(card: DataCard) -> Iterator[Table]:
             (
                 card.metrics[name]["title"] + (" (%)" if card.metrics[name]["unit"] == "%" else ""),
                 *(
-                    f"{100 * v:.2f}" if card.metrics[name]["unit"] == "%" else f"{v:.4f}"
+                    fixed(100 * v, 2) if card.metrics[name]["unit"] == "%" else fixed(v, 4)
                     for v in card.floors[name].values()
                 ),
             )
@@ -152,7 +153,7 @@ def _lines(card: DataCard) -> Iterator[str]:
     for label, facts in card.labels.items():
         yield (
             f"Shares of {label} differ most between {' and '.join(facts.drifted)}: "
-            f"total variation {facts.drift:.3f}"
+            f"total variation {fixed(facts.drift, 3)}"
         )
     told, total = card.groups.told, sum(card.sizes.values())
     yield (

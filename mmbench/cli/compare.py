@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmbench.cli.options import warn_damaged
+from mmbench.cli.options import progress, warn_damaged
 from mmbench.errors import UsageError
+from mmbench.numbers import fixed, score
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mmbench.compare import Pair, Side
+    from mmbench.compare import Pair
+    from mmbench.sides import Side
 
     Metrics = Mapping[str, Any]
 
@@ -27,14 +29,22 @@ BELOW = "↓"
 @click.option(
     "--fail-on-regression",
     is_flag=True,
-    help="Exit 1 if LEFT is worse somewhere by more than 3 standard deviations over seeds.",
+    help="Exit 1 if LEFT is significantly worse somewhere; without two stores, by more than 3 standard "
+    "deviations over seeds.",
 )
-def compare(left: str, right: str, fail_on_regression: bool) -> int:
+@click.option(
+    "--other-settings",
+    is_flag=True,
+    help="Compare rows of one method whose settings differ, too, e.g. hrlf[depth=1] with hrlf.",
+)
+def compare(left: str, right: str, fail_on_regression: bool, other_settings: bool) -> int:
     """Compare LEFT with RIGHT, cell by cell, as Markdown; a difference is LEFT less RIGHT.
 
-    Each is a store, a leaderboard's CSV or, for what HRLF's tables 1 to 3 report, the word paper.
+    Each is a store, a leaderboard's JSON or CSV or, for what HRLF's tables 1 to 3 report, the word paper.
+    Of two stores, differences are tested.
     """
     from mmbench import compare as scores
+    from mmbench import sides as origins
     from mmbench.registry import discover
     from mmbench.store import Store
 
@@ -42,8 +52,9 @@ def compare(left: str, right: str, fail_on_regression: bool) -> int:
     for origin in (left, right):
         if Path(origin).is_dir():
             warn_damaged(Store(Path(origin)))
-    sides = scores.read(left, registry), scores.read(right, registry)
-    pairs = scores.compare(*sides, registry)
+    sides = origins.read(left, registry), origins.read(right, registry)
+    with progress() as show:
+        pairs = scores.compare(*sides, registry, other_settings=other_settings, show=show)
     for pair in pairs:
         if fail_on_regression and pair.mixed:
             raise UsageError(
@@ -53,7 +64,7 @@ def compare(left: str, right: str, fail_on_regression: bool) -> int:
     metrics = {name: found.cls for name, found in registry.classes["metric"].items()}
     blocks = [block for pair in pairs for block in _report(pair, *sides, metrics)]
     click.echo("\n\n".join(blocks))
-    return int(fail_on_regression and any(pair.cells["regressed"].any() for pair in pairs))
+    return int(fail_on_regression and any(pair.regressed for pair in pairs))
 
 
 def _report(pair: Pair, left: Side, right: Side, metrics: Metrics) -> Iterator[str]:
@@ -66,13 +77,15 @@ def _report(pair: Pair, left: Side, right: Side, metrics: Metrics) -> Iterator[s
     yield from _synthetic(pair)
     yield from _below(pair, metrics)
     yield _summary(pair, titles)
+    yield from _tested(pair, titles, metrics)
     by = [*(["table"] if "table" in pair.cells else []), "method", "metric", "protocol"]
     for _, group in pair.cells.groupby(by, sort=False):
         yield from _section(group, titles, metrics)
-    star = " \\* called significant by the paper." if left.reported or right.reported else ""
-    yield f"{BELOW} below the floor: a constant prediction does better.{star}"
+    yield f"{BELOW} below the floor: a constant prediction does better.{_star(pair, left, right)}"
     yield from _list("Regressions", _regressions(pair, metrics))
+    yield from _list("Not tested", _untested(pair))
     yield from _list("What one side lacks", _lacking(pair, titles))
+    yield from _list("Other settings", _settings(pair, titles))
     yield from _list("Why they may differ", _why(pair, left, right, titles))
 
 
@@ -125,13 +138,65 @@ def _below(pair: Pair, metrics: Metrics) -> Iterator[str]:
 def _summary(pair: Pair, titles: Sequence[str]) -> str:
     from mmbench.compare import SLACK, SPREADS
 
-    gain = pair.cells["gain"]
-    better, worse = (gain > SLACK).sum(), (gain < -SLACK).sum()
-    regressed = pair.cells["regressed"].sum()
-    much = f", {regressed} of them by more than {SPREADS} standard deviations over seeds (**bold**)"
+    cells = pair.cells
+    better, worse = (cells["gain"] > SLACK).sum(), (cells["gain"] < -SLACK).sum()
+    told = (
+        f"{len(cells)} cells are on both sides. {titles[0]} is better in {better}, equal in "
+        f"{len(cells) - better - worse}, worse in {worse}"
+    )
+    regressed = cells[cells["regressed"]]
+    if proven := regressed["tested"].sum():
+        told += f", {proven} of them significantly after Holm over all tests (**bold**)"
+    if far := len(regressed) - proven:
+        told += f", {far} of them by more than {SPREADS} standard deviations over seeds (**bold**)"
+    return told + "."
+
+
+def _tested(pair: Pair, titles: Sequence[str], metrics: Metrics) -> Iterator[str]:
+    """The summary column of each row that was tested, for all labels."""
+    from mmbench.markdown import table
+    from mmbench.summary import ALL
+
+    if pair.tests.empty:
+        return
+    averages = {  # of a protocol, by what the cells call it
+        (test["protocol"], test["method"], test["metric"], test["label"]): test
+        for test in pair.tests.to_dict("records")
+    }  # the summary is the last of its columns
+    labels = set(pair.tests["label"])
+    lines = []
+    for (protocol, method, metric, label), test in averages.items():
+        if label == ALL or len(labels) == 1:
+            about = metrics.get(metric)
+            name = about.title if about is not None else metric
+            error, apart = (_number(test[k], about) for k in ("error", "difference"))
+            if float(apart):
+                apart = _number(test["difference"], about, "+")
+            numbers = [apart, error, *(_p(test[k]) for k in ("p_adjusted", "p_overall"))]
+            lines.append([method, f"{name}, {protocol} {test['column']}", test["seeds"], *numbers])
+    over = "" if len(labels) == 1 else ", mean over labels"
+    yield f"## Tests{over}: {titles[0].lower()} less {titles[1].lower()}"
+    header = ["Method", "Column", "Seeds", "Difference", "Error", "p, columns", "p, all"]
+    yield table(header, lines, left=header[:2])
+    yield (
+        "Paired by sample, mask and training seed; the error is from seeds and from drawing the test samples "
+        "anew. p after Holm over the columns of the protocol, and over all that is tested below and here."
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else fixed(value, 3)
+
+
+def _star(pair: Pair, left: Side, right: Side) -> str:
+    from mmbench.statistics import ALPHA
+
+    if left.reported or right.reported:
+        return " \\* called significant by the paper."
+    if pair.tests.empty:
+        return ""
     return (
-        f"{len(gain)} cells are on both sides. {titles[0]} is better in {better}, equal in "
-        f"{len(gain) - better - worse}, worse in {worse}{much if regressed else ''}."
+        f" \\* a significant difference: p < {ALPHA} after Holm over the columns of its protocol."
     )
 
 
@@ -159,7 +224,8 @@ def _section(group: pd.DataFrame, titles: Sequence[str], metrics: Metrics) -> It
                     "" if number else cell["label"],
                     cell["column"],
                     *(_cell(cell, side, about) for side in ("left", "right")),
-                    f"**{difference}**" if cell["regressed"] else difference,
+                    (f"**{difference}**" if cell["regressed"] else difference)
+                    + " \\*" * bool(cell["significant"]),
                     " / ".join(dict.fromkeys(floors)),
                 ]
             )
@@ -180,8 +246,7 @@ def _cell(cell: Mapping[Any, Any], side: str, about: Any) -> str:
 
 
 def _number(value: float, about: Any, sign: str = "") -> str:
-    share = about is not None and about.unit == "%"
-    return f"{100 * value:{sign}.2f}" if share else f"{value:{sign}.3f}"
+    return score(value, "" if about is None else about.unit, sign)
 
 
 def _list(heading: str, lines: Iterator[str]) -> Iterator[str]:
@@ -191,12 +256,37 @@ def _list(heading: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _regressions(pair: Pair, metrics: Metrics) -> Iterator[str]:
+    from mmbench.summary import ALL
+
+    lost = pair.lost
+    for test in lost[lost["label"] == ALL].to_dict("records"):
+        about = metrics.get(test["metric"])
+        yield f"{_place(test)}: {_number(test['difference'], about, '+')}"
     for cell in pair.cells[pair.cells["regressed"]].to_dict("records"):
         about = metrics.get(cell["metric"])
-        yield (
-            f"{cell['method']}, {cell['metric']} of {cell['label']}, {cell['protocol']} {cell['column']}: "
-            f"{_number(cell['mean_left'], about)} against {_number(cell['mean_right'], about)}"
-        )
+        numbers = (_number(cell[f"mean_{side}"], about) for side in ("left", "right"))
+        yield f"{_place(cell)}: {' against '.join(numbers)}"
+
+
+def _place(cell: Mapping[Any, Any]) -> str:
+    return "{method}, {metric} of {label}, {protocol} {column}".format(**cell)
+
+
+def _untested(pair: Pair) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for method, why in pair.untested.items():
+        reasons.setdefault(why, []).append(method)
+    for why, methods in reasons.items():
+        yield f"{', '.join(methods)}: {why}."
+
+
+def _settings(pair: Pair, titles: Sequence[str]) -> Iterator[str]:
+    from mmbench.compare import BESIDE
+
+    for mine, theirs in pair.settings.values():
+        yield f"{titles[0].lower()} {', '.join(mine)}; {titles[1].lower()} {', '.join(theirs)}"
+    if pair.settings and not pair.cells["method"].str.contains(BESIDE, regex=False).any():
+        yield "Rows are compared if their settings are the same; `--other-settings` compares these, too."
 
 
 def _lacking(pair: Pair, titles: Sequence[str]) -> Iterator[str]:

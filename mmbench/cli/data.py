@@ -9,6 +9,7 @@ import click
 
 from mmbench.cli.options import console, show
 from mmbench.errors import UsageError
+from mmbench.numbers import fixed
 
 if TYPE_CHECKING:
     from mmbench.data import Data, Dataset
@@ -158,9 +159,15 @@ def ceiling(name: str, protocol: str) -> None:
         unit, floors = 100 if metric.unit == "%" else 1, lowest[metric.name]
         show(
             f"ceilings of {content.name}, {chosen.id}: {metric.title}{' x 100' if unit == 100 else ''}",
-            ("condition", *(f"{label} (floor {unit * low:.1f})" for label, low in floors.items())),
+            (
+                "condition",
+                *(f"{label} (floor {fixed(unit * low, 1)})" for label, low in floors.items()),
+            ),
             [
-                (c.title, *(f"{unit * value:.1f}" for value in found[c.name][metric.name].values()))
+                (
+                    c.title,
+                    *(fixed(unit * value, 1) for value in found[c.name][metric.name].values()),
+                )
                 for c in conditions
             ],
         )

@@ -8,6 +8,7 @@ import click
 
 from mmbench.cli.options import STORE, leaderboard_of, names
 from mmbench.errors import UsageError
+from mmbench.numbers import fixed
 
 ALL = "all"
 
@@ -55,7 +56,7 @@ def figures(dataset: str, store: str, kinds: str, methods: str, out: str, forms:
             if kind == drawing.EMBEDDING:
                 figure, silhouettes = drawing.draw_embedding(board, results, names(methods))
                 for method, (seed, value) in silhouettes.items():
-                    click.echo(f"silhouette of {method}, seed {seed}: {value:.3f}")
+                    click.echo(f"silhouette of {method}, seed {seed}: {fixed(value, 3)}")
             else:
                 figure = drawing.draw(kind, board, names(methods))
         except drawing.Undrawable as reason:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,38 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True, stderr=stderr)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error, if that is a screen: gives what is to be told the share done, and of what."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        *(BarColumn(), TaskProgressColumn(), TimeRemainingColumn()),
+        TextColumn("{task.description}", markup=False),
+    )
+    screen = console(stderr=True)
+    with Progress(
+        *columns, console=screen, transient=True, disable=not screen.is_terminal
+    ) as shown:
+        bar = shown.add_task("", total=1.0)
+
+        def show(share: float, doing: str) -> None:
+            shown.update(bar, completed=share, description=printable(doing))
+
+        yield show
+
+
+def printable(text: str) -> str:
+    """Without what would move the cursor or change a terminal's colours."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def warn_damaged(store: Store) -> None:

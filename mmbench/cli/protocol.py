@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mmbench.cli.options import console, show
+from mmbench.numbers import fixed
 
 
 @click.group()
@@ -41,7 +42,7 @@ def show_protocol(name: str, dataset: str) -> None:
             (
                 condition["name"],
                 condition["title"],
-                *(f"{facts['effective_rate'][condition['name']][m]:.4f}" for m in spec.modalities),
+                *(fixed(facts["effective_rate"][condition["name"]][m], 4) for m in spec.modalities),
             )
             for condition in facts["conditions"]
         ],

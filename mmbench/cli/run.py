@@ -10,6 +10,7 @@ import click
 
 from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show, warn_damaged
 from mmbench.errors import UsageError
+from mmbench.numbers import fixed, share
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -167,7 +168,7 @@ def run(
     if dry_run:
         _show_plan(every, todo)
         return 0
-    failures = _do(todo, len(every), runs_on, results)
+    failures = _do(todo, len(every), runs_on, results, registry)
     reporters = [registry.find("reporter", name)() for name in chosen["reporter"]]
     for name in grid.datasets:
         _show_spent([m for m in results.manifests(name) if m["key"] in {job.key for job in todo}])
@@ -226,7 +227,7 @@ def _show_plan(every: Sequence[Job], todo: Sequence[Job]) -> None:
 
 
 def _do(
-    todo: Sequence[Job], total: int, executor: Executor, results: Store
+    todo: Sequence[Job], total: int, executor: Executor, results: Store, registry: Registry
 ) -> list[tuple[Job, str]]:
     """Runs the jobs under a progress bar; the failed ones."""
     from rich.progress import (
@@ -238,6 +239,7 @@ def _do(
         TimeRemainingColumn,
     )
 
+    from mmbench.listeners import Listeners
     from mmbench.runner import run as run_jobs
 
     out = console()
@@ -254,7 +256,11 @@ def _do(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=out) as progress:
-        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show)
+        # the bars let what is written to standard error pass above them
+        listeners = Listeners(
+            registry.listeners, lambda text: click.echo(f"warning: {text}", err=True)
+        )
+        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show, listeners)
 
 
 def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:
@@ -275,9 +281,9 @@ def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:
             (
                 label,
                 str(len(own)),
-                f"{total / len(own):.1f}",
-                f"{steps / training:.1f}" if training else "-",
-                ", ".join(f"{kind} {100 * value / total:.0f} %" for kind, value in kinds.items()),
+                fixed(total / len(own), 1),
+                fixed(steps / training, 1) if training else "-",
+                ", ".join(f"{kind} {share(value / total, 0)}" for kind, value in kinds.items()),
             )
         )
     if rows:
@@ -316,7 +322,7 @@ def _show_summary(board: Leaderboard) -> None:
                     row.label,
                     label,
                     str(row.seeds),
-                    *(f"{scale * found[row.label, label, p, name]:.2f}" for p, name, _ in columns),
+                    *(fixed(scale * found[row.label, label, p, name], 2) for p, name, _ in columns),
                 )
                 for row in section.rows
                 for label in facts["labels"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import console
+from mmbench.cli.options import printable, progress
 
 if TYPE_CHECKING:
     from mmbench.verify import Report
@@ -34,21 +34,11 @@ def verify(store: Path, leaderboards: Path | None, plugins: tuple[str, ...], for
     Names each place that disagrees, and what could not be checked and why. STORE is a folder of results,
     "runs" by default; anybody's, for nothing in it is run. Exit status 1 if anything disagrees.
     """
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
     from mmbench.registry import discover
     from mmbench.store import Store
     from mmbench.verify import verify as check
 
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
-    screen = console(stderr=True)
-    unseen = not screen.is_terminal
-    with Progress(*columns, console=screen, transient=True, disable=unseen) as progress:
-        bar = progress.add_task("", total=1.0)
-
-        def show(share: float, doing: str) -> None:
-            progress.update(bar, completed=share, description=_printable(doing))
-
+    with progress() as show:
         report = check(Store(store), discover(plugins), leaderboards, show)
     click.echo(_json(report) if form == "json" else _text(report, store))
     return int(bool(report.wrong))
@@ -77,7 +67,7 @@ def _text(report: Report, store: Path) -> str:
     from mmbench.verify import TRUSTED
 
     lines = [
-        click.style("wrong: ", fg="red", bold=True) + _printable(f"{f.where}: {f.text}")
+        click.style("wrong: ", fg="red", bold=True) + printable(f"{f.where}: {f.text}")
         for f in report.wrong
     ]
     reasons: dict[str, list[str]] = {}
@@ -85,7 +75,7 @@ def _text(report: Report, store: Path) -> str:
         reasons.setdefault(finding.text, []).append(finding.where)
     for text, where in reasons.items():
         whose = where[0] if len(where) == 1 else f"{where[0]} and {len(where) - 1} more"
-        lines.append(click.style("not checked: ", fg="yellow") + _printable(f"{whose}: {text}"))
+        lines.append(click.style("not checked: ", fg="yellow") + printable(f"{whose}: {text}"))
     done = f"{report.results} results, {report.scores} scores worked out again"
     if report.boards:
         done += f", {report.boards} files of leaderboards rendered again"
@@ -96,8 +86,3 @@ def _text(report: Report, store: Path) -> str:
     some = ", but for what was not checked" if reasons and not wrong else ""
     lines += [f"{store}: {done}: {verdict}{some}.", f"Taken on trust: {TRUSTED}."]
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """Without what would move the cursor or change a terminal's colours."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)

@@ -9,6 +9,7 @@ from typing import Literal
 from mmbench.data import SPLITS
 from mmbench.datacard.features import LARGE, SPARSE, ModalityFacts
 from mmbench.datacard.samples import Groups, LabelFacts, Repeat
+from mmbench.numbers import fixed
 from mmbench.tasks import MultiClass, Regression, Task
 
 Level = Literal["serious", "warning", "note"]
@@ -119,7 +120,7 @@ def of_label(label: str, facts: LabelFacts, task: Task) -> Iterator[Finding]:
         yield Finding(
             "warning",
             label,
-            f"the shares of {first} and {second} differ by {facts.drift:.2f} in total variation "
+            f"the shares of {first} and {second} differ by {fixed(facts.drift, 2)} in total variation "
             f"(over {DRIFT:g}): what is best on one is not on the other; compare with the floor of test",
         )
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from mmbench.figures import Undrawable
 from mmbench.figures.looks import NOTE, sheet, styled
 from mmbench.figures.subject import Subject
+from mmbench.numbers import fixed
 from mmbench.statistics import ALPHA
 from mmbench.summary import AVERAGE
 
@@ -108,7 +109,8 @@ def _scores(ax: Axes, subject: Subject, protocol: str, names: Sequence[str]) -> 
         )
     ranks = [subject.quantities[protocol, subject.overall, name, "rank"] for name in names]
     ax.set_yticks(
-        range(len(names)), [f"{rank:.0f}  {name}" for rank, name in zip(ranks, names, strict=True)]
+        range(len(names)),
+        [f"{fixed(rank, 0)}  {name}" for rank, name in zip(ranks, names, strict=True)],
     )
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.5, -0.5)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from mmbench.figures import Undrawable
 from mmbench.figures.looks import NOTE, look, sheet, styled
 from mmbench.figures.subject import Subject
+from mmbench.numbers import fixed
 from mmbench.store import Store
 
 EACH = 100
@@ -128,7 +129,7 @@ def _panel(ax: Axes, cloud: Cloud, names: Sequence[str]) -> None:
             linewidths=0,
             label=name,
         )
-    ax.set_title(f"{cloud.method}\nsilhouette {cloud.silhouette:.3f}")
+    ax.set_title(f"{cloud.method}\nsilhouette {fixed(cloud.silhouette, 3)}")
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set(visible=True, color="#CCCCCC")

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Of Okabe and Ito, Color Universal Design (2008), less yellow, pale on white, and black, the ceiling's."""
-MARKERS = "os^DvPX<>ph*"
+MARKERS = "os^DvPX<>ph*d"
 DASHES: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 CEILING: dict[str, Any] = {"color": "black", "linestyle": (0, (7, 3)), "linewidth": 1.2}
 FLOOR: dict[str, Any] = {"color": "#666666", "linestyle": (0, (1, 1.5)), "linewidth": 1.6}
@@ -58,7 +58,7 @@ class Look:
 
 
 def look(number: int) -> Look:
-    """That of the method with a number: the first 12 differ in their shape, 36 in something."""
+    """That of the method with a number: the first 13 differ in their shape, 78 in shape or colour."""
     dash = DASHES[number // len(COLOURS) % len(DASHES)]
     return Look(COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], dash)
 

@@ -10,6 +10,7 @@ from typing import Any
 from mmbench.figures import Undrawable
 from mmbench.figures.looks import Look, look
 from mmbench.leaderboard import Leaderboard, Row, Section
+from mmbench.numbers import fixed
 from mmbench.registry import unknown
 from mmbench.summary import overall
 
@@ -78,7 +79,7 @@ class Subject:
 
     def number(self, score: float) -> str:
         """A score as text, scaled."""
-        return f"{self.scale * score:.1f}" if self.scale > 1 else f"{score:.3f}"
+        return fixed(self.scale * score, 1 if self.scale > 1 else 3)
 
     @property
     def name(self) -> str:

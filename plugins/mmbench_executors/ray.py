@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmbench
 from mmbench.executors import Report, Work
-from mmbench.jobs import Job, Outcome, lost
+from mmbench.jobs import Job, Outcome, Progress, lost
 
 if TYPE_CHECKING:
     from mmbench.shipping import Shipment
@@ -119,8 +119,8 @@ class Ray(mmbench.Executor):
                 name = group[0].dataset
                 running[task.remote(work, group, needed[name], data[name], board)] = group
             ready, _ = ray.wait(list(running), timeout=POLL)
-            for job, what in _read(board):
-                report(job.key, *what)
+            for key, told in _read(board):
+                report(key, told)
             for reference in ready:
                 group = running.pop(reference)
                 try:
@@ -179,17 +179,17 @@ class _Board:
     """Where workers write what they report, and the driver reads it: an actor."""
 
     def __init__(self) -> None:
-        self.said: list[Any] = []
+        self.said: list[tuple[str, Progress]] = []
 
-    def write(self, group: Sequence[Job], what: Sequence[Any]) -> None:
-        self.said += [(job, what) for job in group]
+    def write(self, group: Sequence[Job], told: Progress) -> None:
+        self.said += [(job.key, told) for job in group]
 
-    def read(self) -> list[Any]:
+    def read(self) -> list[tuple[str, Progress]]:
         said, self.said = self.said, []
         return said
 
 
-def _read(board: Any) -> list[tuple[Job, Sequence[Any]]]:
+def _read(board: Any) -> list[tuple[str, Progress]]:
     import ray
 
     try:
@@ -207,7 +207,7 @@ def _do(
     from mmbench.shipping import unpacked
 
     with unpacked(shipment, group, lambda: ray.get(data[0])) as jobs:
-        return work(jobs, lambda *what: board.write.remote(group, what))
+        return work(jobs, lambda told: board.write.remote(group, told))
 
 
 def _reason(error: Exception) -> str:

@@ -77,6 +77,7 @@ class F1Has0(mmbench.Metric):
     vectors = (
         mmbench.Vector(TRUTH, PREDICTION, 3 / 5),  # not negative 2/3 of three, negative 1/2 of two
         mmbench.Vector((0.0, -1.0), (0.0, -0.1), 1.0),
+        mmbench.Vector((1, -1, -1, -1), (1, 0, -1, -1), 23 / 30),  # 2/3 of one, 4/5 of three
     )
 
     def score(self, truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -169,6 +170,13 @@ class MAE(mmbench.Metric):
         from sklearn.metrics import mean_absolute_error
 
         return float(mean_absolute_error(truth, prediction)) if len(truth) else 0.0
+
+    def resampled(
+        self, truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """By sums of errors, which are weighted with the counts."""
+        total = np.maximum(counts.sum(1, dtype=np.float64), 1)[:, None]  # (B, 1)
+        return counts.astype(np.float64) @ np.abs(predictions - truth[:, None]) / total
 
 
 class Corr(mmbench.Metric):

@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 
 import mmbench
 from mmbench.leaderboard import AVERAGE, Row, Section
+from mmbench.numbers import fixed, share
 from mmbench.summary import QUANTITIES, SHAPLEY, effective_rate, overall, quantity
 from mmbench.tables import SYNTHETIC, Cell, defined, heading, lines, metrics, number
 
@@ -40,7 +41,7 @@ class Html(mmbench.Reporter):
             for name in ("page.css", "page.js", "page.html")
         )
         environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        environment.filters["prose"] = _prose
+        environment.filters |= {"prose": _prose, "fixed": fixed}
         sections = [_section(s, f"s{n}") for n, s in enumerate(leaderboard.sections)]
         rows = [row for s in leaderboard.sections for row in s.rows]
         facts = [s.facts for s in leaderboard.sections]
@@ -151,8 +152,8 @@ def _summary(section: Section, protocol: str, ids: Mapping[str, str]) -> dict[st
 
     def text(value: float, name: str) -> str:
         if quantity(name).whole:
-            return f"{value:.0f}"
-        return f"{100 * value:.1f} %" if quantity(name).share else number(value, about)
+            return fixed(value, 0)
+        return share(value) if quantity(name).share else number(value, about)
 
     sign = -1 if about["higher_is_better"] else 1
     best_first = sorted(
@@ -231,7 +232,7 @@ def _scores(section: Section, protocol: str, metric: str, ids: Mapping[str, str]
         "key": f"{protocol}-{metric}",
         "protocol": protocol,
         "columns": [
-            {"title": title, "hidden": f"{100 * effective_rate(described, name):.1f} %"}
+            {"title": title, "hidden": share(effective_rate(described, name))}
             for name, title in columns
         ],
         "lines": [
@@ -258,17 +259,13 @@ def _tests(
         for own, other, sign in sides:
             place = test["label"], test["column"], own
             text = (
-                f"{_signed(sign * test['difference'], about)} ± {number(test['error'], about)} (standard error) "
+                f"{number(sign * test['difference'], about, '+')} ± {number(test['error'], about)} (standard error) "
                 f"against {other}; p = {test['p_adjusted']:.2g} after Holm, {test['seeds']} seeds"
             )
             closest[place] = min(
                 closest.get(place, (math.inf, "")), (abs(test["difference"]), text)
             )
     return {place: text for place, (_, text) in closest.items()}
-
-
-def _signed(value: float, about: Mapping[str, Any]) -> str:
-    return ("+" if value >= 0 else "") + number(value, about)
 
 
 def _deviations(section: Section) -> Iterator[tuple[str, str, Sequence[str]]]:
@@ -350,7 +347,7 @@ def _figures(
             "frame": frame,
             "floor": frame.y(floor),
             "x_ticks": [(frame.x(rate), f"{rate:g}") for rate in rates.values()],
-            "y_ticks": [(frame.y(v), f"{factor * v:.{digits}f}") for v in ticks],
+            "y_ticks": [(frame.y(v), fixed(factor * v, digits)) for v in ticks],
             "curves": [
                 {
                     "row": ids[row.label],

@@ -9,6 +9,7 @@ from typing import Any
 import mmbench
 from mmbench.leaderboard import Row, Section
 from mmbench.markdown import prose, table
+from mmbench.numbers import fixed, share
 from mmbench.statistics import ALPHA, RESAMPLES
 from mmbench.summary import (
     QUANTITIES,
@@ -112,10 +113,10 @@ def _summaries(section: Section, protocol: str) -> str:
             return "-"
         value = found[method, name]
         if name == "violations":
-            return f"{value:.0f} of {pairs}"
+            return f"{fixed(value, 0)} of {pairs}"
         if quantity(name).whole:
-            return f"{value:.0f}"
-        return f"{100 * value:.1f} %" if quantity(name).share else number(value, about)
+            return fixed(value, 0)
+        return share(value) if quantity(name).share else number(value, about)
 
     order = sorted(
         section.rows,
@@ -152,7 +153,7 @@ def _scores(section: Section, protocol: str, metric: str) -> str:
             ["*floor*" if label == labels[0] else "", label, "", *[floor for _ in columns]]
         )
     rates = [effective_rate(facts["protocols"][protocol], name) for name, _ in columns]
-    lines.append(["*frames missing*", "", "", *(f"{100 * rate:.1f} %" for rate in rates)])
+    lines.append(["*frames missing*", "", "", *map(share, rates)])
     header = ["Method", "Label", "Seeds", *(title for _, title in columns)]
     if len(labels) == 1:
         del header[1]
@@ -184,7 +185,7 @@ def _costs(section: Section) -> str:
                 row.label,
                 f"{size['deployed']:,}",
                 f"{size['total']:,}",
-                f"{seconds:.1f}",
+                fixed(seconds, 1),
                 "; ".join(first["method"].get("privileges", ())) or "none",
             ]
         )
@@ -243,7 +244,7 @@ def _explanations(section: Section) -> Iterator[str]:
             rates = described["effective_rate"][condition["name"]]
             nominal = {m: condition["rate"] if m in condition["observed"] else 1.0 for m in rates}
             if any(abs(rates[m] - nominal[m]) > 0.005 for m in rates):
-                real = ", ".join(f"{m} {rate:.3f}" for m, rate in rates.items())
+                real = ", ".join(f"{m} {fixed(rate, 3)}" for m, rate in rates.items())
                 yield f"{condition['title']} really hides: {real} (whole frames cannot be split)."
     made = {_made_by(manifest["environment"]) for row in section.rows for manifest in row.finished}
     yield f"Made by {'; '.join(sorted(made))}."

@@ -1,0 +1,1 @@
+"""Built-in executors; each module is a plugin, registered in pyproject.toml."""
