@@ -66,6 +66,11 @@ class Executor(ABC):
     def __init__(self, workers: int | None = None, side_by_side: int | None = None) -> None:
         self.workers, self.side_by_side = workers, side_by_side
 
+    @classmethod
+    def missing(cls) -> str | None:
+        """None, or what it needs that is not installed, and how to install it."""
+        return None
+
     def device(self, asked: str) -> str:
         """Where to train, for "auto", "cpu", "cuda" or "cuda:N"; UsageError if this machine has no such thing."""
         import torch

@@ -28,24 +28,26 @@ class Shipment:
 
     plugins: tuple[tuple[str, str], ...]
     """Name and text of each file."""
-    file: Path
-    """Of the data set, in the cache of the sender."""
+    file: Path | None
+    """Of the data set, in the cache of the sender; None where nothing has to be sent."""
     sha256: str
     """Of its content."""
     card: str | None
     """Text of the card that describes it, if one does."""
 
+    def data(self) -> bytes:
+        """The file's bytes."""
+        return self.file.read_bytes() if self.file else b""
 
-def pack(job: Job) -> Shipment:
-    """What `job`, and every other on the same data set, needs."""
-    dataset = discover(job.plugin_files).find("dataset", job.dataset)
-    card = cards.path_of(job.dataset) if dataset.from_card else None
-    return Shipment(
-        tuple((Path(file).name, Path(file).read_text("utf-8")) for file in job.plugin_files),
-        datafile.path_of(dataset()),
-        job.data_sha256,
-        card.read_text("utf-8") if card else None,
-    )
+
+def pack(job: Job, *, same_cache: bool) -> Shipment:
+    """What `job`, and every other on the same data set, needs; `same_cache`: receivers see the cache of this machine."""
+    plugins = tuple((Path(file).name, Path(file).read_text("utf-8")) for file in job.plugin_files)
+    found = discover(job.plugin_files).classes["dataset"].get(job.dataset)
+    if same_cache or found is None or not datafile.is_there(found.cls()):
+        return Shipment(plugins, None, job.data_sha256, None)  # what is wrong, the work will tell
+    card = cards.path_of(job.dataset).read_text("utf-8") if found.cls.from_card else None
+    return Shipment(plugins, datafile.path_of(found.cls()), job.data_sha256, card)
 
 
 @contextmanager
@@ -73,34 +75,32 @@ def _cache_with(shipment: Shipment, fetch: Callable[[], bytes]) -> Path:
     """A cache that holds this very data: the user's or, where that has no or other data of the name, one
     below it, so that nobody's import is replaced."""
     below = cache_dir() / "shipped" / shipment.sha256
-    for cache in (cache_dir(), below):
-        if _holds(cache / "datasets", shipment):
-            return cache
-    folder = below / "datasets"
-    try:
-        if shipment.card is not None:
-            with datafile.replacing(
-                folder / f"{shipment.file.name.rpartition('-v')[0]}.yaml"
-            ) as card:
-                card.write_text(shipment.card, "utf-8")
-        with datafile.replacing(folder / shipment.file.name) as file:
-            file.write_bytes(fetch())
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error}); MMBENCH_CACHE may name another folder"
-        ) from error
+    if shipment.file is None or _holds(cache_dir(), shipment, shipment.file.name):
+        return cache_dir()
+    if not _holds(below, shipment, shipment.file.name):
+        try:
+            if shipment.card is not None:
+                with datafile.replacing(_card(below, shipment.file.name)) as card:
+                    card.write_text(shipment.card, "utf-8")
+            with datafile.replacing(below / "datasets" / shipment.file.name) as file:
+                file.write_bytes(fetch())
+        except OSError as error:
+            raise DataError(
+                f"{below}: cannot be written ({error}); MMBENCH_CACHE may name another folder"
+            ) from error
     return below
 
 
-def _holds(folder: Path, shipment: Shipment) -> bool:
-    """Whether the file says that it is this data (to read it will prove it), and is described alike."""
-    file = folder / shipment.file.name
+def _holds(cache: Path, shipment: Shipment, file: str) -> bool:
+    """Whether it has a file that says it is this data (to read it will prove it), described alike."""
     try:
-        with h5py.File(file, "r") as opened:
+        with h5py.File(cache / "datasets" / file) as opened:
             found = datafile.is_own(opened) and datafile.header(opened)["sha256"]
-        if shipment.card is not None:
-            card = folder / f"{shipment.file.name.rpartition('-v')[0]}.yaml"
-            return found == shipment.sha256 and card.read_text("utf-8") == shipment.card
+        card = shipment.card is None or _card(cache, file).read_text("utf-8") == shipment.card
     except Exception:  # there is none, or HDF5 cannot read it
         return False
-    return found == shipment.sha256
+    return card and found == shipment.sha256
+
+
+def _card(cache: Path, file: str) -> Path:
+    return cache / "datasets" / f"{file.rpartition('-v')[0]}.yaml"

@@ -353,7 +353,7 @@ def _data(name: str, plugin_files: tuple[str, ...]) -> Data:
 def check_code(job: Job, cls: type[Any], registry: Registry) -> None:
     """MmbenchError if this process would give other numbers than the job's key stands for."""
     here = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
-    changed = [name for name, version in job.versions.items() if here.get(name) != version]
+    changed = [f"metric {name}" for name, v in job.versions.items() if here.get(name) != v]
     if code_sha256(cls) != job.code_sha256:
         changed.append(f"the code of {job.method}, or what trains it")
     if changed:

@@ -136,6 +136,8 @@ def run(
     if address is not None:
         settings = (*settings, f"{executor}.address={address}")
     where = registry.find("executor", executor)
+    if reason := where.missing():
+        raise UsageError(f"executor {executor!r} {reason}")
     changed = parse(
         settings,
         {**{name: registry.find("method", name) for name in chosen["method"]}, executor: where},

@@ -48,10 +48,6 @@ class Ray(mmbench.Executor):
         gpus_per_job: float = 1.0,
     ) -> None:
         super().__init__(workers, side_by_side)
-        if find_spec("ray") is None:
-            raise mmbench.UsageError(
-                'executor "ray" needs Ray, which is not installed: pip install "mmbench[ray]"'
-            )
         if not re.fullmatch(r"local|auto|[\w.-]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5}", address):
             raise mmbench.UsageError(
                 f"address of a Ray cluster: expected auto or HOST:PORT, got {address!r}"
@@ -61,6 +57,13 @@ class Ray(mmbench.Executor):
                 f"ray.gpus_per_job={gpus_per_job}: expected a share of one GPU, e.g. 0.5, or a whole number"
             )
         self.address, self.gpus_per_job = address, gpus_per_job
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Whether Ray is installed; it is imported when a run begins, and not to be listed."""
+        if find_spec("ray") is None:
+            return 'needs Ray, which is not installed: pip install "mmbench[ray]"'
+        return None
 
     def device(self, asked: str) -> str:
         """ "cpu" or "cuda", by what the cluster has; which of its GPUs is up to Ray."""
@@ -87,8 +90,9 @@ class Ray(mmbench.Executor):
             raise mmbench.UsageError(
                 "--profile: traces would lie on other machines; run without --address"
             )
+        if not jobs:
+            return
         self._connect()
-
         try:
             yield from self._run(jobs, work, report)
         finally:
@@ -101,12 +105,12 @@ class Ray(mmbench.Executor):
 
         from mmbench.shipping import pack
 
-        needed = {job.dataset: pack(job) for job in {job.dataset: job for job in jobs}.values()}
-        # in a list a reference stays one, and is followed by whoever lacks the data
-        data = {
-            name: [ray.put(b"" if self.address == "local" else shipment.file.read_bytes())]
-            for name, shipment in needed.items()
+        needed = {
+            name: pack(job, same_cache=self.address == "local")
+            for name, job in {job.dataset: job for job in jobs}.items()
         }
+        # in a list a reference stays one, and is followed by whoever lacks the data
+        data = {name: [ray.put(shipment.data())] for name, shipment in needed.items()}
         board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
         gpus = self.gpus_per_job if jobs[0].device == "cuda" else 0
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_do)
@@ -149,9 +153,7 @@ class Ray(mmbench.Executor):
             start |= {"num_cpus": self.workers or os.cpu_count(), "include_dashboard": False}
         try:
             ray.init(self.address, **start)
-        except (
-            Exception
-        ) as error:  # Ray's own, of many kinds: nobody there, other versions, a token
+        except Exception as error:  # of many kinds: nobody there, another version, no token
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> Exception:
