@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option("--executor", default="local", show_default=True, help="Where jobs run.")
 @click.option(
-    "--address", help="Of a Ray cluster: auto or HOST:PORT.  [default: one of this machine alone]"
+    "--address", help="Of a cluster: auto or HOST:PORT. Short for --set EXECUTOR.address=..."
 )
 @click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with plugins."
