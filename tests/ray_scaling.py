@@ -13,7 +13,17 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-GRID = ("--method", "late-fusion", "--dataset", "tiny", "--seeds", "6")
+GRID = (
+    "--method",
+    "hrlf",
+    "--dataset",
+    "mosi-twin",
+    "--quick",
+    "--seeds",
+    "4",
+    "--protocol",
+    "inter",
+)
 START = ("--method", "constant", "--dataset", "tiny", "--seeds", "1", "--protocol", "inter")
 
 
