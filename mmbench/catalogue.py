@@ -130,7 +130,7 @@ def _summary(cls: type[Any]) -> str:
 def _facts(kind: str, cls: type[Any]) -> dict[str, Any]:
     """What else there is to tell of a class: text, or a list of it, by heading."""
     known: dict[str, Any] = {name: getattr(cls, name, None) for name in FACTS}
-    if kind == "method":
+    if kind in ("method", "executor"):
         try:
             known["settings"] = ", ".join(
                 f"{name}={parameter.default!r}" for name, parameter in hyperparameters(cls).items()

@@ -51,6 +51,7 @@ def resolve(registry: Registry, name: str) -> tuple[type[Dataset], str | None]:
 def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job]:
     """The jobs of a grid; seed by seed, so that an interrupted run has whole seeds to show."""
     versions = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
+    code = {name: code_sha256(registry.find("method", name)) for name in grid.methods}
     return [
         Job(
             method=method,
@@ -58,7 +59,7 @@ def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job
             seed=seed,
             protocols=tuple(grid.protocols),
             data_sha256=data[dataset].sha256,
-            code_sha256=code_sha256(registry.find("method", method)),
+            code_sha256=code[method],
             sampler=registry.find("sampler", registry.find("method", method).sampler)().id,
             schedule=_schedule(registry.find("dataset", dataset), grid.quick),
             changed=dict(grid.changed.get(method, {})),

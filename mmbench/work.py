@@ -115,6 +115,7 @@ def _finish(
     job = jobs[0]
     registry = discover(job.plugin_files)
     cls = registry.find("method", job.method)
+    check_code(job, cls, registry)
     data = _data(job.dataset, job.plugin_files)
     if data.sha256 != job.data_sha256:
         raise MmbenchError(f"the data of {job.dataset} changed since this run was planned")
@@ -347,6 +348,19 @@ def _is_text(node: ast.AST) -> bool:
 @lru_cache(maxsize=1)
 def _data(name: str, plugin_files: tuple[str, ...]) -> Data:
     return datafile.obtain(discover(plugin_files).find("dataset", name)())
+
+
+def check_code(job: Job, cls: type[Any], registry: Registry) -> None:
+    """MmbenchError if this process would give other numbers than the job's key stands for."""
+    here = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
+    changed = [f"metric {name}" for name, v in job.versions.items() if here.get(name) != v]
+    if code_sha256(cls) != job.code_sha256:
+        changed.append(f"the code of {job.method}, or what trains it")
+    if changed:
+        raise MmbenchError(
+            f"{', '.join(changed)} differs in this process from where the run was planned; give the "
+            "same command again if you changed it, and install the same mmbench on every machine"
+        )
 
 
 def _names(samples: Samples) -> np.ndarray:

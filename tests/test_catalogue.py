@@ -86,7 +86,7 @@ def mmbench_register_methods():
     (tmp_path / "bare.py").write_text(text)
     entries = module.describe(module.discover([tmp_path / "bare.py"]))["entries"]
     (facts,) = [entry["facts"] for entry in entries if entry["name"] == "bare"]
-    assert "hyper-parameter 'depth' has no default" in facts["settings"]
+    assert "setting 'depth' has no default" in facts["settings"]
 
 
 def test_a_method_without_a_summary_is_listed(tmp_path):

@@ -171,7 +171,7 @@ RUN = ("run", "--method", "constant", "--dataset", "mosi", "--quick")
         ((*RUN, "--protocol", "inter@9"), "version 1, not '9'"),
         ((*RUN, "--executor", "lokal"), "unknown executor 'lokal'; did you mean 'local'?"),
         ((*RUN, "--set", "constant.depth=2"), "unknown setting of constant 'depth'"),
-        ((*RUN, "--set", "hrlf.depth=2"), "unknown method in this run 'hrlf'"),
+        ((*RUN, "--set", "hrlf.depth=2"), "unknown method or executor in this run 'hrlf'"),
         ((*RUN, "--set", "depth"), "expected METHOD.NAME=VALUE"),
         (
             ("run", "--method", "hrlf", "--dataset", "mosi", "--set", "hrlf.depth=x"),

@@ -24,9 +24,16 @@ SCHEDULE = Schedule(heads=10, epochs=1)
 @pytest.fixture
 def job() -> Job:
     data = datafile.obtain(discover().find("dataset", "mosi-twin")())
+    code = work.code_sha256(Constant)
     return Job(
-        "constant", "mosi-twin", 0, ("inter@1",), data.sha256, "c", SCHEDULE, versions={"f1": 1}
+        "constant", "mosi-twin", 0, ("inter@1",), data.sha256, code, SCHEDULE, versions={"f1": 1}
     )
+
+
+def by(job: Job, method: str, **others) -> Job:
+    """The same job by another method."""
+    code = work.code_sha256(discover().find("method", method))
+    return replace(job, method=method, code_sha256=code, **others)
 
 
 def ignore(progress):
@@ -48,7 +55,7 @@ def test_a_finished_job_describes_itself(job):
     ("method", "competes"), [("late-fusion", True), ("constant", False), ("oracle", False)]
 )
 def test_a_job_says_whether_its_method_competes(job, method, competes):
-    manifest = work.do([replace(job, method=method, quick=True)], ignore)[0].manifest
+    manifest = work.do([by(job, method, quick=True)], ignore)[0].manifest
     assert manifest["method"]["competes"] is competes
 
 
@@ -91,6 +98,21 @@ def test_representations_are_kept_if_asked_for_and_never_the_reason_to_fail(job,
 def test_data_that_changed_since_planning_is_refused(job):
     manifest = work.do([replace(job, data_sha256="other")], ignore)[0].manifest
     assert manifest["status"] == "failed" and "changed since" in manifest["reason"]
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit"),
+    [
+        ({"code_sha256": "other"}, "the code of constant, or what trains it"),
+        ({"versions": {"f1": 1, "mae": 9}}, "metric mae"),
+        ({"versions": {"f1": 1, "nothing": 1}}, "metric nothing"),
+    ],
+)
+def test_a_worker_whose_code_differs_refuses(job, change, culprit):
+    """It would file numbers of one code under the key of another."""
+    manifest = work.do([replace(job, **change)], ignore)[0].manifest
+    assert manifest["status"] == "failed" and "scores" not in manifest
+    assert manifest["reason"].startswith(f"{culprit} differs in this process from where the run")
 
 
 def test_the_number_of_threads_is_left_as_found(job):
@@ -203,7 +225,7 @@ def test_the_same_job_twice_is_a_mistake(job, tmp_path):
 
 
 def test_jobs_side_by_side_are_what_each_is_alone(job):
-    jobs = [replace(job, method="late-fusion", seed=seed, quick=True) for seed in range(2)]
+    jobs = [by(job, "late-fusion", seed=seed, quick=True) for seed in range(2)]
     together = work.do(jobs, ignore)
     for each, outcome in zip(jobs, together, strict=True):
         (alone,) = work.do([each], ignore)
@@ -236,7 +258,7 @@ def test_a_seed_that_diverges_is_a_row_beside_one_that_does_not(job, monkeypatch
 
 
 def test_a_trace_is_written_where_it_was_asked_for(job, tmp_path):
-    asked = replace(job, method="late-fusion", quick=True, profile=str(tmp_path / "traces"))
+    asked = by(job, "late-fusion", quick=True, profile=str(tmp_path / "traces"))
     schedule = Schedule(heads=10, epochs=2, batch_size=16)
     manifest = work.do([replace(asked, schedule=schedule)], ignore)[0].manifest
     (file,) = (tmp_path / "traces").iterdir()

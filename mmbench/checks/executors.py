@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmbench.checks.core import check
-from mmbench.checks.failures import fail
+from mmbench.checks.failures import NotApplicable, fail
 from mmbench.data import Schedule
 from mmbench.executors import Executor, rehearse
 from mmbench.jobs import Job, Outcome
@@ -19,6 +19,8 @@ class Subject:
     """An executor and what it makes of jobs."""
 
     def __init__(self, cls: type[Executor], registry: Registry) -> None:
+        if reason := cls.missing():
+            raise NotApplicable(f"it {reason}")
         self.cls = cls
         self._done: dict[int, list[tuple[Job, Outcome]]] = {}
         self.told: list[str] = []
