@@ -58,32 +58,45 @@ def rendered(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _index(published: list[Leaderboard], drawn: dict[str, list[str]]) -> Iterator[str]:
-    suffixes = [found.cls.suffix for found in discover().classes["reporter"].values()]
+    suffixes = sorted(found.cls.suffix for found in discover().classes["reporter"].values())
     lines = []
     for board in published:
-        rows = [row for section in board.sections for row in section.rows]
-        files = " ".join(f"[{s[1:]}]({board.dataset}{s})" for s in sorted(suffixes))
+        rows = _rows(board)
         few, many = (f((r.seeds for r in rows), default=0) for f in (min, max))
         lines.append(
             [
-                f"[{board.dataset}]({board.dataset}.md)",
+                f"[{board.dataset}](#{board.dataset})",
                 str(len(rows)) + (f", {n} failed" if (n := len(board.unfinished)) else ""),
                 str(many) if few == many else f"{few} to {many}",
                 ", ".join(_commits(rows)) or "not known",
                 " to ".join(dict.fromkeys((*_dates(rows)[:1], *_dates(rows)[-1:]))),
-                files,
+                " ".join(f"[{s[1:]}]({board.dataset}{s})" for s in suffixes),
             ]
         )
     header = ["Leaderboard", "Rows", "Seeds", "Commit", "Made on", "Files"]
     yield table(header, lines, left=header) + "\n"
     for board in published:
-        rows = [row for section in board.sections for row in section.rows]
-        methods = ",".join(dict.fromkeys(row.finished[0]["job"]["method"] for row in rows))
         yield f"## {board.dataset}\n"
-        yield f"`mmbench run --method {methods} --dataset {board.dataset}`\n"
+        yield "```sh\n" + "\n".join(_commands(board)) + "\n```\n"
         for name in drawn.get(board.dataset, []):
             kind = name.removeprefix(f"figures/{board.dataset}-").removesuffix(".svg")
             yield f"![{kind.replace('-', ' ')} of {board.dataset}]({name})\n"
+
+
+def _commands(board: Leaderboard) -> Iterator[str]:
+    """What gives a leaderboard's rows, once for all rows of the same settings and as many seeds."""
+    alike: dict[tuple[int, str], list[str]] = {}
+    for row in _rows(board):
+        job = row.finished[0]["job"]
+        changed = "".join(f" --set {job['method']}.{k}={v}" for k, v in job["changed"].items())
+        alike.setdefault((row.seeds, changed), []).append(job["method"])
+    for (seeds, changed), methods in alike.items():
+        chosen = ",".join(methods)
+        yield f"mmbench run --method {chosen} --dataset {board.dataset} --seeds {seeds}{changed}"
+
+
+def _rows(board: Leaderboard) -> list[Row]:
+    return [row for section in board.sections for row in section.rows]
 
 
 def _commits(rows: list[Row]) -> list[str]:

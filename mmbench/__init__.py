@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mmbench.executors import Executor as Executor
     from mmbench.hookspecs import hookimpl as hookimpl
     from mmbench.importers import Importer as Importer
+    from mmbench.jobs import Epoch as Epoch
+    from mmbench.jobs import Job as Job
     from mmbench.leaderboard import Leaderboard as Leaderboard
     from mmbench.methods import Method as Method
     from mmbench.methods import Stage as Stage
@@ -50,6 +52,7 @@ _HOME = {
     "executors": ("Executor",),
     "hookspecs": ("hookimpl",),
     "importers": ("Importer",),
+    "jobs": ("Epoch", "Job"),
     "leaderboard": ("Leaderboard",),
     "methods": ("Method", "Stage", "Step", "Terms"),
     "metrics": ("Metric", "Vector"),

@@ -18,7 +18,16 @@ from typing import Any
 import mmbench
 from mmbench.errors import PluginError, UsageError
 from mmbench.paths import cache_dir
-from mmbench.registry import Registry, discover, entry_points, unknown
+from mmbench.registry import (
+    LISTENING,
+    Registry,
+    Source,
+    discover,
+    entry_points,
+    implemented,
+    unknown,
+    why_absent,
+)
 from mmbench.settings import hyperparameters
 
 FACTS = {
@@ -39,6 +48,7 @@ class Catalogue:
 
     def __init__(self, content: dict[str, Any]) -> None:
         self.entries: list[dict[str, Any]] = content["entries"]
+        self.plugins: list[dict[str, Any]] = content["plugins"]
         self.broken: list[dict[str, str]] = content["broken"]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -49,12 +59,8 @@ class Catalogue:
         """UsageError if there is no such class, before anything heavy is imported."""
         names = {entry["name"] for entry in self.of(kind)}
         if name.partition("@")[0] not in names:
-            more = "".join(
-                f"; plugin {b['plugin']!r} ({b['distribution']}) is broken: {b['error']}"
-                for b in self.broken
-                if b["plugin"] == name
-            )
-            raise UsageError(unknown(kind, name, names, more))
+            broken = [(Source(b["plugin"], "", b["distribution"]), b["error"]) for b in self.broken]
+            raise UsageError(unknown(kind, name, names, why_absent(name, broken)))
 
 
 def catalogue() -> Catalogue:
@@ -96,6 +102,19 @@ def describe(registry: Registry) -> dict[str, Any]:
             for kind, classes in registry.classes.items()
             for name, found in sorted(classes.items())
         ],
+        "plugins": [
+            {
+                "plugin": source.name,
+                "distribution": source.distribution,
+                "hears": [
+                    hook
+                    for listener, manager in registry.listeners
+                    if listener == source
+                    for hook in implemented(manager, LISTENING)
+                ],
+            }
+            for source in sorted(registry.sources, key=lambda source: source.name)
+        ],
         "broken": [
             {"plugin": source.name, "distribution": source.distribution, "error": error}
             for source, error in registry.broken.values()
@@ -111,7 +130,7 @@ def _summary(cls: type[Any]) -> str:
 def _facts(kind: str, cls: type[Any]) -> dict[str, Any]:
     """What else there is to tell of a class: text, or a list of it, by heading."""
     known: dict[str, Any] = {name: getattr(cls, name, None) for name in FACTS}
-    if kind == "method":
+    if kind in ("method", "executor"):
         try:
             known["settings"] = ", ".join(
                 f"{name}={parameter.default!r}" for name, parameter in hyperparameters(cls).items()

@@ -148,6 +148,8 @@ class Dataset(ABC):
     expected_sizes: ClassVar[Mapping[str, int] | None] = None
     """By split: the samples that the published data has. Others may be imported, and are pointed out."""
     version: ClassVar[int] = 1
+    first_try: ClassVar[bool] = False
+    """Whether it is so small that anything can be trained on it in seconds; the conformance kit does."""
     from_card: ClassVar[bool] = False
     """Whether a person described it by a card. It gives way to a plugin's of the same name."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmbench.batching import Split, in_order
 from mmbench.data import DataSpec, Samples
+from mmbench.jobs import Progress
 from mmbench.methods import Method
 from mmbench.metrics import Metric, score
 from mmbench.missingness import Condition, MissingnessProtocol
@@ -74,7 +75,7 @@ def evaluate(
     metrics: Sequence[Metric],
     *,
     quick: bool = False,
-    report: Callable[[float, str], None] = lambda share, doing: None,
+    report: Callable[[Progress], None] = lambda progress: None,
 ) -> Evaluation:
     """Predicts the test split under every condition, and scores the predictions."""
     spec, samples = method.spec, test.samples
@@ -84,7 +85,8 @@ def evaluate(
     scores: list[dict[str, Any]] = []
     outputs_of: list[tuple[Trial, np.ndarray]] = []
     for at in in_order(len(every), TOGETHER):
-        report(at.start / len(every), f"testing {every[at][0].condition.title}")
+        doing = f"testing {every[at][0].condition.title}"
+        report(Progress(at.start / len(every), doing))
         masks = [trial.masks(samples, spec.name) for trial in every[at]]
         outputs_of += zip(every[at], predict(method, test, masks), strict=True)
     for trial, outputs in outputs_of:

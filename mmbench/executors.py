@@ -1,4 +1,42 @@
-"""Executors: where jobs run."""
+"""Executors: where jobs run.
+
+One is a class with `run`, registered as any plugin. `mmbench/shipping.py` carries data and plugin files to
+machines that share no folder with this one. An executor whose workers die says so and lets the caller decide:
+`lost(job, reason)` is the outcome of their jobs. This one hands groups of jobs to SLURM, for machines that
+share a file system:
+
+    import submitit
+
+    import mmbench
+    from mmbench.jobs import lost
+
+
+    class Slurm(mmbench.Executor):
+        name = "slurm"
+        summary = "SLURM, through submitit"
+
+        def __init__(self, workers=None, side_by_side=None, *, partition: str = "cpu", minutes: int = 60):
+            super().__init__(workers, side_by_side)
+            self.pool = submitit.AutoExecutor("slurm-logs")
+            self.pool.update_parameters(slurm_partition=partition, timeout_min=minutes)
+
+        def run(self, jobs, work, report):
+            submit = self.pool.submit
+            groups = {submit(work, group, print): group for group in self.groups(jobs)}
+            for task in submitit.helpers.as_completed(list(groups)):
+                try:
+                    outcomes = task.result()
+                except Exception as error:
+                    outcomes = [lost(job, str(error)) for job in groups[task]]
+                yield from zip(groups[task], outcomes)
+
+
+    @mmbench.hookimpl
+    def mmbench_register_executors():
+        return Slurm
+
+`mmbench run --executor slurm --set slurm.partition=long` sets what its constructor takes by keyword.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +44,47 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
-from mmbench.jobs import Job, Outcome
+from mmbench.errors import UsageError
+from mmbench.jobs import Job, Outcome, Progress, begin_manifest
 
-Report = Callable[[str, float, str], None]
-"""Takes a job's key, the share that is done (0 to 1) and a word on what it does."""
-Work = Callable[[Sequence[Job], Callable[[float, str], None]], list[Outcome]]
-"""Does jobs that differ in their seed alone; reports the share that is done as it goes; never raises. It
-can be pickled, and so can jobs and outcomes."""
+Report = Callable[[str, Progress], None]
+"""Takes a job's key and what its worker tells, as it is."""
+Work = Callable[[Sequence[Job], Callable[[Progress], None]], list[Outcome]]
+"""Does jobs that differ in their seed alone; tells its progress as it goes; never raises. It can be pickled,
+and so can jobs, progress and outcomes."""
 
 
 class Executor(ABC):
-    """Runs independent jobs, in any order, and yields each outcome as it is ready."""
+    """Runs independent jobs, in any order, and yields each outcome as it is ready.
+
+    Its constructor's keyword-only arguments, each with a default, are settings: `--set NAME.ARGUMENT=VALUE`.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
 
     def __init__(self, workers: int | None = None, side_by_side: int | None = None) -> None:
         self.workers, self.side_by_side = workers, side_by_side
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """None, or what it needs that is not installed, and how to install it."""
+        return None
+
+    def device(self, asked: str) -> str:
+        """Where to train, for "auto", "cpu", "cuda" or "cuda:N"; UsageError if this machine has no such thing."""
+        import torch
+
+        if asked == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(1, device=asked)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(
+                f"--device {asked}: {reason}; use auto, cpu, cuda or cuda:N"
+            ) from error
+        return asked
 
     def groups(self, jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
         """Jobs that differ in their seed alone and go to one worker: `side_by_side` of them at most.
@@ -43,3 +105,10 @@ class Executor(ABC):
     @abstractmethod
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """Calls `work` on each of the `groups`. A worker that dies is an outcome of its jobs, too."""
+
+
+def rehearse(jobs: Sequence[Job], report: Callable[[Progress], None]) -> list[Outcome]:
+    """Work that takes no time, to try an executor with: each outcome has the methods of its call in `together`."""
+    report(Progress(0.5, "half way"))
+    together = sorted({job.method for job in jobs})
+    return [Outcome({**begin_manifest(job), "together": together}) for job in jobs]

@@ -79,6 +79,33 @@ def label(method: str, changed: Mapping[str, Any], quick: bool) -> str:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """What a job did in one epoch."""
+
+    stage: str
+    number: int
+    """From 1, in each stage anew."""
+    loss: Mapping[str, float]
+    """The mean of each loss term."""
+    valid: float
+    """The validation loss."""
+    seconds: float
+    """Of all seeds that are trained side by side, shared among them."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a worker tells on its way, about jobs that differ in their seed alone. It can be pickled."""
+
+    share: float
+    """Of the work that is done, 0 to 1."""
+    doing: str
+    """A word on what is being done."""
+    epochs: Mapping[int, Epoch] = field(default_factory=dict)
+    """The epoch that has just ended, by seed."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a job left: its manifest and, if it finished, what it predicted."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any
 
 import pluggy
 
+import mmbench
 from mmbench import hookspecs
 from mmbench.errors import PluginError, UsageError
 
@@ -34,6 +36,11 @@ KINDS = {  # kind of class: the hook that registers it, and its base class
     "executor": ("mmbench_register_executors", "Executor"),
     "reporter": ("mmbench_register_reporters", "Reporter"),
 }
+REGISTERING = frozenset(hook for hook, _ in KINDS.values())
+LISTENING = frozenset(
+    name for name in vars(hookspecs) if name.startswith("mmbench_") and name not in REGISTERING
+)
+"""Hooks that are told how a run goes."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +82,15 @@ class Registry:
     )
     sources: list[Source] = field(default_factory=list)
     broken: dict[str, tuple[Source, str]] = field(default_factory=dict)
+    listeners: list[tuple[Source, pluggy.PluginManager]] = field(default_factory=list)
+    """Plugins that are told how a run goes."""
 
     def find(self, kind: str, name: str) -> type[Any]:
         """The class called `name` ("inter@1" asks for that version); UsageError if there is none."""
         plain, _, version = name.partition("@")
         known = self.classes[kind]
         if plain not in known:
-            raise UsageError(unknown(kind, plain, known, self._why_absent(plain)))
+            raise UsageError(unknown(kind, plain, known, why_absent(plain, self.broken.values())))
         cls = known[plain].cls
         if version and str(cls.version) != version:
             raise UsageError(
@@ -90,16 +99,11 @@ class Registry:
             )
         return cls
 
-    def _why_absent(self, name: str) -> str:
-        if name in self.broken:
-            source, error = self.broken[name]
-            return f"; {source} is broken: {error}"
-        return ""
-
     def add(self, source: Source, load: Callable[[], ModuleType]) -> None:
         """Imports and registers one plugin; whatever goes wrong is kept in `broken`."""
         try:
-            returned = list(_registrations(load(), source))
+            manager = _checked(load(), source)
+            returned = list(_registrations(manager))
             broken = [item for _, item in returned if isinstance(item, Broken)]
             found = []
             for kind, cls in returned:
@@ -113,17 +117,33 @@ class Registry:
                     broken.append(Broken(cls.name, f"{taken}; import it by another name"))
                 else:
                     raise PluginError(f"{taken}; rename one of them")
-        except Exception as error:  # a plugin may raise anything, and must not hurt the others
+        except (Exception, SystemExit) as error:  # a plugin may raise anything, and hurts no other
             text = (
                 str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             )
             self.broken[source.name] = (source, text)
             return
         self.sources.append(source)
+        if implemented(manager, LISTENING):
+            self.listeners.append((source, manager))
         for item in broken:
             self.broken.setdefault(item.name, (replace(source, name=item.name), item.why))
         for kind, cls in found:
             self.classes[kind][cls.name] = Registered(cls, source)
+
+
+def why_absent(name: str, broken: Iterable[tuple[Source, str]]) -> str:
+    """What may be behind an unknown name: the broken plugin that is called so, or others that are broken."""
+    found = list(broken)
+    own = [f"; {source} is broken: {error}" for source, error in found if named(source) == name]
+    others = ", ".join(source.name for source, _ in found)
+    there = f"; broken, and so not asked: {others} (mmbench list plugins tells why)"
+    return "".join(own) or (there if found else "")
+
+
+def named(source: Source) -> str:
+    """What a plugin is about, by its name: a package mmbench-x registers x."""
+    return source.name.removeprefix("mmbench-")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], more: str = "") -> str:
@@ -135,18 +155,26 @@ def unknown(kind: str, name: str, known: Iterable[str], more: str = "") -> str:
 
 
 def entry_points() -> Iterator[tuple[Source, EntryPoint]]:
-    """Every entry point of group "mmbench", less those of $MMBENCH_DISABLE_PLUGINS (a,b,...)."""
-    disabled = os.environ.get("MMBENCH_DISABLE_PLUGINS", "").split(",")
-    seen = set()
+    """Every entry point of group "mmbench", less those of $MMBENCH_DISABLE_PLUGINS (a,b,...).
+
+    Ours come first, so that no name of a stranger's displaces one of them; the others by distribution.
+    """
+    disabled = {n.strip() for n in os.environ.get("MMBENCH_DISABLE_PLUGINS", "").split(",")}
+    found: dict[str, list[tuple[Source, EntryPoint]]] = {}
     for distribution in distributions():
-        identity = f"{distribution.metadata['Name']} {distribution.version}"
-        for entry in distribution.entry_points:
-            # an editable install and its source tree may both show the same distribution
-            if entry.group == GROUP and entry.name not in disabled:
-                source = Source(entry.name, entry.value, identity)
-                if source not in seen:
-                    seen.add(source)
-                    yield source, entry
+        try:
+            own = [entry for entry in distribution.entry_points if entry.group == GROUP]
+            name, version = (distribution.metadata[field] for field in ("Name", "Version"))
+        except Exception:  # what is left of a damaged installation
+            continue
+        if own and name:
+            # of one that is installed twice, say from a source tree as well, the first on the path counts
+            plain = re.sub(r"[-_.]+", "-", name).lower()
+            found.setdefault(
+                plain, [(Source(e.name, e.value, f"{name} {version}"), e) for e in own]
+            )
+    for plain in sorted(found, key=lambda plain: (plain != "mmbench", plain)):
+        yield from ((source, e) for source, e in found[plain] if source.name not in disabled)
 
 
 def discover(files: Sequence[str | Path] = ()) -> Registry:
@@ -185,32 +213,48 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _registrations(module: ModuleType, source: Source) -> Iterator[tuple[str, type[Any] | Broken]]:
-    """Calls each hook of one plugin by itself, so that every class is traced to it."""
+def _checked(module: ModuleType, source: Source) -> pluggy.PluginManager:
+    """A manager of one plugin alone, so that whatever comes of its hooks is traced to it."""
+    stated = getattr(module, "mmbench_interface", hookspecs.INTERFACE)
+    if stated != hookspecs.INTERFACE:
+        raise PluginError(
+            f"{module.__name__} is written for version {stated!r} of the hooks, and mmbench "
+            f"{mmbench.__version__} has version {hookspecs.INTERFACE}; install a release of it for "
+            f"that version or, if it is yours, adapt it and set mmbench_interface = {hookspecs.INTERFACE}"
+        )
     manager = pluggy.PluginManager("mmbench")
     manager.add_hookspecs(hookspecs)
-    known = {hook for hook, _ in KINDS.values()}
+    known = REGISTERING | LISTENING
     for name, _ in inspect.getmembers(module, inspect.isfunction):
-        if manager.parse_hookimpl_opts(module, name) is not None and name not in known:
+        marked = manager.parse_hookimpl_opts(module, name) is not None
+        if marked and name not in known:
             raise PluginError(unknown("hook", name, known))
+        if name in known and not marked:
+            raise PluginError(f"{name} is not called; decorate it with @mmbench.hookimpl")
     manager.register(module, source.name)  # pluggy checks the arguments
-    implemented = False
-    for hook in sorted(known):
-        for implementation in getattr(manager.hook, hook).get_hookimpls():
-            implemented = True  # though it may have nothing to register today
-            returned = implementation.function()
-            for cls in returned if isinstance(returned, Iterable) else [returned]:
-                yield ("", cls) if isinstance(cls, Broken) else (_kind_of(cls, hook), cls)
-    if not implemented:
+    if not implemented(manager, known):
         raise PluginError(
             f"{module.__name__} registers nothing; decorate a function with @mmbench.hookimpl and "
             f"call it one of: {', '.join(sorted(known))}"
         )
+    return manager
+
+
+def implemented(manager: pluggy.PluginManager, hooks: Iterable[str]) -> list[str]:
+    """Those of some hooks that a plugin has."""
+    return [hook for hook in sorted(hooks) if getattr(manager.hook, hook).get_hookimpls()]
+
+
+def _registrations(manager: pluggy.PluginManager) -> Iterator[tuple[str, type[Any] | Broken]]:
+    """What one plugin registers, though that may be nothing today."""
+    for hook in implemented(manager, REGISTERING):
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            returned = implementation.function()
+            for cls in returned if isinstance(returned, Iterable) else [returned]:
+                yield ("", cls) if isinstance(cls, Broken) else (_kind_of(cls, hook), cls)
 
 
 def _kind_of(cls: object, hook: str) -> str:
-    import mmbench
-
     bases = {kind: getattr(mmbench, base) for kind, (h, base) in KINDS.items() if h == hook}
     expected = " or ".join(f"mmbench.{base.__name__}" for base in bases.values())
     if not isinstance(cls, type):

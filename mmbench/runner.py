@@ -10,7 +10,8 @@ from mmbench import datafile
 from mmbench.data import Data, Dataset
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
-from mmbench.jobs import Job
+from mmbench.jobs import Job, Progress
+from mmbench.listeners import Listeners
 from mmbench.registry import Registry
 from mmbench.store import Store
 from mmbench.work import QUICK_EPOCHS, code_sha256, do
@@ -50,6 +51,7 @@ def resolve(registry: Registry, name: str) -> tuple[type[Dataset], str | None]:
 def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job]:
     """The jobs of a grid; seed by seed, so that an interrupted run has whole seeds to show."""
     versions = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
+    code = {name: code_sha256(registry.find("method", name)) for name in grid.methods}
     return [
         Job(
             method=method,
@@ -57,7 +59,7 @@ def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job
             seed=seed,
             protocols=tuple(grid.protocols),
             data_sha256=data[dataset].sha256,
-            code_sha256=code_sha256(registry.find("method", method)),
+            code_sha256=code[method],
             sampler=registry.find("sampler", registry.find("method", method).sampler)().id,
             schedule=_schedule(registry.find("dataset", dataset), grid.quick),
             changed=dict(grid.changed.get(method, {})),
@@ -96,21 +98,43 @@ class Event:
 
 
 def run(
-    jobs: Sequence[Job], executor: Executor, store: Store, show: Callable[[Event], None]
+    jobs: Sequence[Job],
+    executor: Executor,
+    store: Store,
+    show: Callable[[Event], None],
+    listeners: Listeners | None = None,
 ) -> list[tuple[Job, str]]:
     """Does the jobs and stores each outcome as it comes; the failed ones with their reasons."""
+    tell = (listeners or Listeners()).tell
     by_key = {job.key: job for job in jobs}
     if len(by_key) != len(jobs):
         raise UsageError("the same job was asked for twice")
 
-    def report(key: str, share: float, doing: str) -> None:
-        show(Event(by_key[key], share, doing))
+    started: set[str] = set()
 
-    failures = []
-    for job, outcome in executor.run(jobs, do, report):
-        store.save(outcome)
-        reason = outcome.manifest.get("reason")
-        show(Event(job, 1.0, "failed" if reason else "done", reason))
-        if reason:
-            failures.append((job, reason))
+    def start(job: Job) -> None:
+        if job.key not in started:
+            started.add(job.key)
+            tell("mmbench_job_started", job=job)
+
+    def report(key: str, progress: Progress) -> None:
+        job = by_key[key]
+        start(job)
+        show(Event(job, progress.share, progress.doing))
+        if epoch := progress.epochs.get(job.seed):
+            tell("mmbench_epoch_finished", job=job, epoch=epoch)
+
+    failures: list[tuple[Job, str]] = []
+    tell("mmbench_run_started", jobs=jobs)
+    try:
+        for job, outcome in executor.run(jobs, do, report):
+            start(job)  # of a worker that died before it could tell
+            store.save(outcome)
+            reason = outcome.manifest.get("reason")
+            show(Event(job, 1.0, "failed" if reason else "done", reason))
+            tell("mmbench_job_finished", job=job, manifest=outcome.manifest)
+            if reason:
+                failures.append((job, reason))
+    finally:
+        tell("mmbench_run_finished", jobs=jobs, failures=failures)
     return failures

@@ -1,4 +1,4 @@
-"""Hyper-parameters: what a method takes, and what a person sets with --set."""
+"""Settings: what a method or an executor takes, and what a person sets with --set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmbench.registry import unknown
 
 
 def hyperparameters(cls: type[Any]) -> dict[str, inspect.Parameter]:
-    """The keyword-only arguments of a method's constructor, each of which has a default.
+    """The keyword-only arguments of a constructor, each of which has a default.
 
     A constructor that passes `**others` on takes those of the class that it extends, too.
     """
@@ -27,14 +27,12 @@ def hyperparameters(cls: type[Any]) -> dict[str, inspect.Parameter]:
     }
     for name, parameter in found.items():
         if parameter.default is inspect.Parameter.empty:
-            raise PluginError(
-                f"method {cls.name!r}: hyper-parameter {name!r} has no default; give it one"
-            )
+            raise PluginError(f"{cls.name!r}: setting {name!r} has no default; give it one")
     return found
 
 
 def parse(settings: Iterable[str], methods: Mapping[str, type[Any]]) -> dict[str, dict[str, Any]]:
-    """`["hrlf.depth=2"]` to `{"hrlf": {"depth": 2}}`, checked against the methods that will run.
+    """`["hrlf.depth=2"]` to `{"hrlf": {"depth": 2}}`, checked against what will run.
 
     Raises UsageError for a setting of another form, an unknown name, or a value of the wrong type.
     """
@@ -45,7 +43,9 @@ def parse(settings: Iterable[str], methods: Mapping[str, type[Any]]) -> dict[str
         if not (equals and dot):
             raise UsageError(f"--set {setting}: expected METHOD.NAME=VALUE, e.g. hrlf.depth=2")
         if method not in methods:
-            raise UsageError(f"--set {setting}: {unknown('method in this run', method, methods)}")
+            raise UsageError(
+                f"--set {setting}: {unknown('method or executor in this run', method, methods)}"
+            )
         known = hyperparameters(methods[method])
         if name not in known:
             raise UsageError(f"--set {setting}: {unknown(f'setting of {method}', name, known)}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from mmbench.batching import Batch, Split, in_order
+from mmbench.jobs import Epoch, Progress
 from mmbench.methods import Method, Stage, Step
 from mmbench.missingness import MissingnessSampler
 from mmbench.randomness import Random, drawing_from
@@ -27,8 +28,8 @@ from mmbench.streams import seed_of, stream, torch_stream
 
 EVALUATION_BATCH = 128
 
-Report = Callable[[float, str], None]
-"""Takes the share that is done, 0 to 1, and a word on what is being done."""
+Report = Callable[[Progress], None]
+"""Takes what there is to tell after every epoch."""
 
 
 class Diverged(Exception):
@@ -56,7 +57,7 @@ def train(
     valid_split: Split,
     sampler: MissingnessSampler,
     seed: int,
-    report: Report = lambda share, doing: None,
+    report: Report = lambda progress: None,
 ) -> list[StageLog]:
     """Trains in place, stage after stage, each ending at the epoch of the lowest validation loss.
 
@@ -75,7 +76,7 @@ def train_side_by_side(
     valid_split: Split,
     sampler: MissingnessSampler,
     seeds: Sequence[int],
-    report: Report = lambda share, doing: None,
+    report: Report = lambda progress: None,
     tick: Callable[[], None] = lambda: None,
 ) -> list[list[StageLog] | Diverged]:
     """Trains each method, all alike but for their parameters, from its seed; what became of each.
@@ -98,7 +99,8 @@ def train_side_by_side(
                 if len(loop.failed) < len(seeds):
                     loop.epoch(epoch)
                 done += 1
-                report(done / total, f"{stages[0].name} {epoch}/{n_epochs}")
+                doing = f"{stages[0].name} {epoch}/{n_epochs}"
+                report(Progress(done / total, doing, loop.ended(seeds)))
             for i, log in enumerate(loop.finish()):
                 if isinstance(found := results[i], list):
                     results[i] = loop.failed.get(i) or [*found, log]
@@ -149,6 +151,7 @@ class _StageLoop:
         self.best_epoch = [0] * len(methods)
         self.best_state: dict[str, Tensor] | None = None
         self.failed: dict[int, Diverged] = {}
+        self.seconds = 0.0
         self.sweep = self._sweep()
 
     def epoch(self, number: int) -> None:
@@ -196,7 +199,17 @@ class _StageLoop:
         with self._spent("validation"), drawing_from(self.dropout):
             losses = self._validate()
         self._note(number, _by_term(sums), losses)
-        self.log.seconds += time.perf_counter() - started
+        self.seconds = time.perf_counter() - started
+        self.log.seconds += self.seconds
+
+    def ended(self, seeds: Sequence[int]) -> dict[int, Epoch]:
+        """What each seed that has not failed did in the epoch that has just ended."""
+        last = {i: own[-1] for i, own in enumerate(self.histories) if i not in self.failed}
+        name, seconds = self.stage.name, self.seconds / len(seeds)
+        return {
+            seeds[i]: Epoch(name, told["epoch"], told["loss"], told["valid"], seconds)
+            for i, told in last.items()
+        }
 
     def finish(self) -> list[StageLog]:
         """Each seed back to its best epoch; their logs."""

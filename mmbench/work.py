@@ -30,7 +30,7 @@ from mmbench.batching import Split
 from mmbench.data import SPLITS, Data, DataSpec, Samples
 from mmbench.errors import MmbenchError
 from mmbench.evaluation import evaluate
-from mmbench.jobs import Job, Outcome, begin_manifest, now
+from mmbench.jobs import Job, Outcome, Progress, begin_manifest, now
 from mmbench.metrics import Metric, floor
 from mmbench.registry import Registry, discover
 from mmbench.representations import Unrepresented, condition, represent
@@ -55,6 +55,7 @@ def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
     They are trained side by side or, where the method does not allow that, one after the other. One
     thread: products this small are not worth sharing, and sums do not depend on the machine.
     """
+    report(Progress(0.0, "starting"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -72,7 +73,7 @@ def _together(jobs: Sequence[Job], report: Report) -> list[Outcome]:
     except Exception as error:  # what fails for all together may not fail for each
         outcomes = []
         for number, job in enumerate(jobs):
-            outcome = _one(job, _part(report, number, len(jobs)))
+            outcome = _one(job, _part(report, number / len(jobs), 1 / len(jobs)))
             why = {"not_side_by_side": _reason(error)}
             outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
         return outcomes
@@ -89,9 +90,9 @@ def _one(job: Job, report: Report) -> Outcome:
     return outcome
 
 
-def _part(report: Report, number: int, of: int) -> Report:
-    """Reports one of several parts as a share of the whole."""
-    return lambda share, doing: report((number + share) / of, doing)
+def _part(report: Report, start: float, width: float) -> Report:
+    """Reports a part, which begins at the share `start` of the whole and is `width` of it."""
+    return lambda told: report(replace(told, share=start + width * told.share))
 
 
 def _failed(manifest: dict[str, Any], error: Exception) -> Outcome:
@@ -114,6 +115,7 @@ def _finish(
     job = jobs[0]
     registry = discover(job.plugin_files)
     cls = registry.find("method", job.method)
+    check_code(job, cls, registry)
     data = _data(job.dataset, job.plugin_files)
     if data.sha256 != job.data_sha256:
         raise MmbenchError(f"the data of {job.dataset} changed since this run was planned")
@@ -134,6 +136,7 @@ def _finish(
             "deviations": list(cls.deviations),
             "privileges": list(cls.privileges),
             "competes": cls.competes,
+            "plugin": str(registry.classes["method"][job.method].source),
         }
         manifest["job"] |= {"hyperparameters": {**defaults, **job.changed}}
     if reason := cls.supports(spec):
@@ -154,12 +157,9 @@ def _finish(
             splits["valid"],
             sampler,
             [each.seed for each in jobs],
-            lambda share, doing: report(0.9 * share, doing),
+            _part(report, 0.0, 0.9),
             tick,
         )
-
-    def testing(share: float, doing: str) -> None:
-        report(0.9 + 0.1 * share, doing)
 
     metrics = metrics_for(registry, spec)
     protocols = [registry.find("protocol", name)() for name in job.protocols]
@@ -178,7 +178,7 @@ def _finish(
                 protocols,
                 metrics,
                 quick=job.quick,
-                report=_part(testing, number, len(jobs)),
+                report=_part(report, 0.9 + 0.1 * number / len(jobs), 0.1 / len(jobs)),
             )
         except FloatingPointError as error:  # of one seed
             outcomes.append(_failed(manifest, error))
@@ -348,6 +348,19 @@ def _is_text(node: ast.AST) -> bool:
 @lru_cache(maxsize=1)
 def _data(name: str, plugin_files: tuple[str, ...]) -> Data:
     return datafile.obtain(discover(plugin_files).find("dataset", name)())
+
+
+def check_code(job: Job, cls: type[Any], registry: Registry) -> None:
+    """MmbenchError if this process would give other numbers than the job's key stands for."""
+    here = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
+    changed = [f"metric {name}" for name, v in job.versions.items() if here.get(name) != v]
+    if code_sha256(cls) != job.code_sha256:
+        changed.append(f"the code of {job.method}, or what trains it")
+    if changed:
+        raise MmbenchError(
+            f"{', '.join(changed)} differs in this process from where the run was planned; give the "
+            "same command again if you changed it, and install the same mmbench on every machine"
+        )
 
 
 def _names(samples: Samples) -> np.ndarray:

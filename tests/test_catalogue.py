@@ -86,7 +86,7 @@ def mmbench_register_methods():
     (tmp_path / "bare.py").write_text(text)
     entries = module.describe(module.discover([tmp_path / "bare.py"]))["entries"]
     (facts,) = [entry["facts"] for entry in entries if entry["name"] == "bare"]
-    assert "hyper-parameter 'depth' has no default" in facts["settings"]
+    assert "setting 'depth' has no default" in facts["settings"]
 
 
 def test_a_method_without_a_summary_is_listed(tmp_path):
@@ -100,6 +100,7 @@ def test_a_method_without_a_summary_is_listed(tmp_path):
 def test_a_broken_plugin_is_named_where_it_was_asked_for():
     content = {
         "entries": [],
+        "plugins": [],
         "broken": [{"plugin": "mult", "distribution": "mmbench-mult 1.0", "error": "boom"}],
     }
     with pytest.raises(UsageError, match=r"plugin .mult. .mmbench-mult 1.0. is broken: boom"):

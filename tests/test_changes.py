@@ -111,7 +111,7 @@ def test_p_is_adjusted_over_the_columns_of_a_label_and_over_everything(both, fil
 
 def test_swapping_the_stores_turns_every_test_round(both, tmp_path):
     there = both(BAD, GOOD)
-    left, right = (read(str(tmp_path / name), REGISTRY) for name in ("left", "right"))
+    right, left = (read(str(tmp_path / name), REGISTRY) for name in ("right", "left"))
     (back,) = compare(right, left, REGISTRY)
     assert np.array_equal(there.tests["difference"], -back.tests["difference"])
     assert np.array_equal(there.tests["p"], back.tests["p"])

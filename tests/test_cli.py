@@ -49,6 +49,23 @@ def test_list_plugins_names_distributions(mmbench):
     assert status == 0 and re.search(r"hrlf +mmbench \d.* method hrlf", out)
 
 
+def test_list_plugins_names_what_is_broken_and_why(mmbench, tmp_path, monkeypatch):
+    info = tmp_path / "stranger-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_text("[mmbench]\nodd = not_there_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, _ = mmbench("list", "plugins")
+    assert status == 0 and re.search(r"odd +stranger 2\.0 +ModuleNotFoundError: No module", out)
+    assert re.search(r"hrlf +mmbench \d.* method hrlf", out)
+    monkeypatch.setenv("MMBENCH_DISABLE_PLUGINS", "odd")
+    assert "stranger" not in mmbench("list", "plugins")[1]
+
+
+def test_list_plugins_tells_who_hears_of_a_run(mmbench):
+    assert re.search(r" log +mmbench \d.* epoch_finished", mmbench("list", "plugins")[1])
+
+
 def paragraphs(text):
     """By its first line, each paragraph with its words one space apart."""
     return {p.split("\n")[0]: " ".join(p.split()) for p in text.split("\n\n")}
@@ -154,7 +171,7 @@ RUN = ("run", "--method", "constant", "--dataset", "mosi", "--quick")
         ((*RUN, "--protocol", "inter@9"), "version 1, not '9'"),
         ((*RUN, "--executor", "lokal"), "unknown executor 'lokal'; did you mean 'local'?"),
         ((*RUN, "--set", "constant.depth=2"), "unknown setting of constant 'depth'"),
-        ((*RUN, "--set", "hrlf.depth=2"), "unknown method in this run 'hrlf'"),
+        ((*RUN, "--set", "hrlf.depth=2"), "unknown method or executor in this run 'hrlf'"),
         ((*RUN, "--set", "depth"), "expected METHOD.NAME=VALUE"),
         (
             ("run", "--method", "hrlf", "--dataset", "mosi", "--set", "hrlf.depth=x"),

@@ -291,6 +291,22 @@ def test_against_the_paper_each_cell_has_both_numbers_their_difference_and_the_f
     assert all(len(line) <= 80 for line in out.splitlines() if line.startswith("|"))
 
 
+def test_against_the_paper_each_column_has_the_order_of_the_methods_on_both_sides(mmbench):
+    _, out, _ = mmbench(str(TWIN), "paper")
+    told = out.split("## Order of the methods, table 2")[1].split("\n## ")[0]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in re.findall(r"^\|.*", told, re.M)]
+    by_column = {row[0].split()[-1]: row[1:] for row in rows[2:]}
+    assert list(by_column) == ["l", "a", "v", "la", "lv", "av", "Avg.", "lav"]
+    assert all(-1 <= float(tau) <= 1 and 0 <= float(p) <= 1 for tau, p in by_column.values())
+    (best,) = re.findall(r"^- F1, inter Avg\.: measured (.*); reported (.*)$", told, re.M)
+    assert best[1].startswith("hrlf, corrkd, gcnet, smil, transm, mctn")  # as in table 2
+    assert sorted(best[0].split(", ")) == sorted(best[1].split(", "))
+
+
+def test_the_order_of_methods_is_told_beside_a_paper_alone(mmbench):
+    assert "## Order" not in mmbench(str(TWIN), str(TWIN))[1]
+
+
 def test_a_twin_beside_the_paper_is_said_to_prove_nothing_before_any_number(mmbench):
     _, out, _ = mmbench(str(TWIN), "paper")
     title, notice, *_ = out.split("\n\n")

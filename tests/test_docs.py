@@ -1,17 +1,20 @@
 """README.md and CONTRIBUTING.md: what they say is so."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from mmbench import cards, hookspecs
+from mmbench import cards, checks, hookspecs
 from mmbench.cli import cli, main
+from mmbench.registry import REGISTERING
 from mmbench.tasks import Regression
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readmes_plugin_runs(tmp_path, monkeypatch, capsys):
@@ -23,7 +26,7 @@ def test_the_readmes_plugin_runs(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--jobs", "1"])
     assert ended.value.code == 0
-    assert "my-method" in (tmp_path / "leaderboards" / "mosi-twin.md").read_text()
+    assert "my-method" in (tmp_path / "leaderboards" / "tiny.md").read_text()
 
 
 def test_the_readmes_card_can_be_read(tmp_path):
@@ -51,15 +54,61 @@ def test_every_command_has_help():
         assert result.exit_code == 0 and "Usage" in result.output
 
 
-def test_every_hook_is_in_the_guide():
-    hooks = [name for name in dir(hookspecs) if name.startswith("mmbench_register")]
+def blocks(language: str) -> list[str]:
+    """The guide's code in one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.M | re.S)
+
+
+def test_the_guides_code_and_commands_run(tmp_path, monkeypatch, capsys):
+    """Its Python as one file; then every command, as a reader types them."""
+    assert set(re.findall(r"^```(\w+)", GUIDE, re.M)) == {"python", "sh", "toml"}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_method.py").write_text("\n\n".join(blocks("python")))
+    commands = [line for text in blocks("sh") for line in text.splitlines()]
+    for command in commands:
+        program, *words = command.split()
+        assert program == "mmbench"
+        with pytest.raises(SystemExit) as ended:
+            main([*words, *(["--jobs", "1"] if words[0] == "run" else [])])
+        assert ended.value.code == 0, command
+    table = (tmp_path / "leaderboards" / "tiny.md").read_text()
+    for name in re.findall(r'^    name = "(.*)"', "".join(blocks("python")), re.M):
+        label = "hidden[width=8]" if name == "hidden" else name
+        assert f"| {label} (quick)" in table, name
+    for stage in ("teacher 1", "student 2", "train 2"):
+        assert f" {stage}: " in (tmp_path / "epochs.txt").read_text()
+    (declared,) = blocks("toml")
+    assert declared in (tmp_path / "mmbench-my-method" / "pyproject.toml").read_text()
+    capsys.readouterr()
+
+
+def test_every_hook_is_in_the_guide_as_it_is_in_the_code():
+    rows = re.findall(r"^\| `(mmbench_\w+)` \| (.*?) \| (.*) \|$", GUIDE, re.M)
+    hooks = {name: f for name, f in vars(hookspecs).items() if name.startswith("mmbench_")}
+    assert rows == [
+        (
+            name,
+            ", ".join(f"`{argument}`" for argument in inspect.signature(f).parameters),
+            str(inspect.getdoc(f)).splitlines()[0],
+        )
+        for name, f in hooks.items()
+    ]
+
+
+def test_every_check_is_in_the_guide():
+    block = GUIDE.split("<!-- checks -->\n")[1].split("<!-- /checks -->")[0]
+    rows = "".join(f"| {kind} | {name} | {why} |\n" for kind, name, why in checks.reference())
+    assert block == f"| kind | check | why |\n|---|---|---|\n{rows}"
+
+
+def test_every_hook_that_registers_is_in_contributing():
     guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert hooks and all(hook in guide for hook in hooks)
+    assert all(hook in guide for hook in REGISTERING)
 
 
 def test_continuous_integration_calls_the_readmes_command():
     command = README.split("<!-- test command -->\n```sh\n")[1].split("\n```")[0]
-    assert "tox run -e py,lint,type,pkg" in command
+    assert "tox run -e py,lint,type,pkg,outoftree" in command
     assert "test command" in (ROOT / ".ci" / "run").read_text()
 
 

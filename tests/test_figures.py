@@ -182,9 +182,9 @@ def test_choosing_methods_leaves_the_others_out_and_colours_as_they_are(make_boa
 
 
 def test_looks_differ_in_more_than_their_colour():
-    looks = [look(number) for number in range(36)]
-    assert len({(each.colour, each.marker, str(each.dash)) for each in looks}) == 36
-    assert len({each.marker for each in looks[:12]}) == 12
+    looks = [look(number) for number in range(78)]
+    assert len({(each.colour, each.marker) for each in looks}) == 78
+    assert len({each.marker for each in looks[:13]}) == 13
 
 
 def test_no_curves_where_conditions_differ_in_what_is_there(make_manifest):

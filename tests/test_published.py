@@ -15,7 +15,7 @@ from mmbench.store import Store
 
 FOLDER = Path(__file__).parent.parent / "leaderboards"
 ROOM = 3 * 2**20
-"""Bytes that the folder may take."""
+"""Bytes that a file may have."""
 
 spec = util.spec_from_file_location("publish", FOLDER / "publish.py")
 publish = util.module_from_spec(spec)
@@ -41,27 +41,49 @@ def test_nothing_else_lies_there():
     assert there == {*MADE, *others}
 
 
-def test_the_folder_is_small():
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < ROOM
+def test_every_file_is_small():
+    assert all(path.stat().st_size < ROOM for path in FOLDER.rglob("*") if path.is_file())
 
 
-def test_every_link_of_the_index_leads_to_a_file():
-    links = re.findall(r"\]\(([^)]+)\)", (FOLDER / "README.md").read_text())
-    assert len(links) > 10 and all((FOLDER / link).is_file() for link in links)
+def test_every_link_of_the_index_leads_to_a_file_or_a_heading():
+    text = (FOLDER / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 10
+    for link in links:
+        there = (FOLDER / link).exists() or f"\n## {link.removeprefix('#')}\n" in text
+        assert there, link
+
+
+def test_the_index_shows_every_figure():
+    text = (FOLDER / "README.md").read_text()
+    assert all(f"](figures/{path.name})" in text for path in FOLDER.glob("figures/*.svg"))
 
 
 def test_the_index_has_a_line_for_each_board_with_its_rows_seeds_and_commit():
     text = (FOLDER / "README.md").read_text()
     for path in FOLDER.glob("*.json"):
         (section, *_), name = (board := boards.read(path)).sections, path.stem
-        (line,) = (x for x in text.splitlines() if x.startswith(f"| [{name}]({name}.md)"))
+        (line,) = (x for x in text.splitlines() if x.startswith(f"| [{name}](#{name})"))
         cells = [cell.strip() for cell in line.split("|")]
         assert board.dataset == name and cells[2].split(",")[0] == str(len(section.rows))
         first = section.rows[0].finished[0]
-        assert (
-            first["environment"]["commit"][:12] in cells[4]
-            and first["finished"][:10] <= cells[5][-10:]
-        )
+        assert first["environment"]["commit"][:12] in cells[4]
+        assert first["finished"][:10] <= cells[5][-10:]
+
+
+def test_the_commands_of_the_index_name_every_row():
+    text = (FOLDER / "README.md").read_text()
+    for path in FOLDER.glob("*.json"):
+        (section,) = boards.read(path).sections
+        rows = {(row.label, row.seeds) for row in section.rows}
+        commands = re.findall(rf"^mmbench (run .* --dataset {path.stem} .*)$", text, re.M)
+        planned = set()
+        for command in commands:
+            told = dict(zip(command.split()[1::2], command.split()[2::2], strict=True))
+            method, seeds = told["--method"].split(","), int(told["--seeds"])
+            _, _, setting = told.get("--set", "").partition(".")
+            planned |= {(m + (f"[{setting}]" if setting else ""), seeds) for m in method}
+        assert planned == rows
 
 
 @pytest.mark.parametrize("path", [p for p in MADE if p.suffix in (".md", ".csv", ".tex", ".html")])

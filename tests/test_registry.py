@@ -63,7 +63,10 @@ def test_a_file_adds_to_what_is_installed(from_text):
             METRIC.replace("register_metrics", "register_metric"),
             "did you mean 'mmbench_register_metrics'",
         ),
-        (METRIC.replace("@mmbench.hookimpl", ""), "registers nothing"),
+        (METRIC.replace("@mmbench.hookimpl", ""), "decorate it with @mmbench.hookimpl"),
+        (METRIC.split("@")[0], "registers nothing; decorate a function with @mmbench.hookimpl"),
+        ("mmbench_interface = 2\n" + METRIC, "mine is written for version 2 of the hooks"),
+        (METRIC.replace("return Half", "raise SystemExit(3)"), "SystemExit: 3"),
         (METRIC.replace('name = "half"', ""), "Half needs a class attribute `name`"),
         (
             METRIC.replace("return Half", "return Half()"),
@@ -180,3 +183,126 @@ def test_an_entry_point_declared_twice_is_reported(monkeypatch):
 def test_plugins_can_be_disabled(monkeypatch):
     monkeypatch.setenv("MMBENCH_DISABLE_PLUGINS", "hrlf,msm")
     assert "hrlf" not in discover().classes["method"]
+
+
+def test_a_plugin_may_state_the_version_of_the_hooks(from_text):
+    assert (
+        "half"
+        in from_text(f"mmbench_interface = {registry.hookspecs.INTERFACE}" + METRIC).classes[
+            "metric"
+        ]
+    )
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a distribution on the path, as pip does: a module of this text, and its metadata."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(text: str, name: str = "mmbench-stranger", entry: str = "stranger") -> None:
+        module = name.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(HEAD + text)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        info = tmp_path / f"{module}-2.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n")
+        (info / "entry_points.txt").write_text(f"[mmbench]\n{entry} = {module}\n")
+
+    return install
+
+
+def names(found: Registry) -> dict[str, set[str]]:
+    return {kind: set(classes) for kind, classes in found.classes.items()}
+
+
+def test_an_installed_distribution_is_found(install):
+    install(METRIC)
+    assert (
+        str(discover().classes["metric"]["half"].source)
+        == "plugin 'stranger' (mmbench-stranger 2.0)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import transformers_not_here",
+            "ModuleNotFoundError: No module named 'transformers_not_here'",
+        ),
+        ("def broken(:", "SyntaxError"),
+        ("raise SystemExit(1)", "SystemExit: 1"),
+        (METRIC.replace("return Half", "raise ValueError('in hook')"), "ValueError: in hook"),
+        (
+            METRIC.replace('"half"\n    title', '"mae"\n    title'),
+            "already registered by plugin 'regression'",
+        ),
+        (
+            METRIC.replace("register_metrics", "register_metric"),
+            "unknown hook 'mmbench_register_metric'",
+        ),
+        ("mmbench_interface = 0\n" + METRIC, "written for version 0 of the hooks"),
+        ("mmbench_interface = 0\n" + METRIC, "install a release of it for that version"),
+    ],
+)
+def test_a_broken_distribution_is_listed_with_its_error_and_hurts_nothing_else(
+    install, text, message
+):
+    before = names(discover())
+    install(text)
+    found = discover()
+    source, error = found.broken["stranger"]
+    assert source.distribution == "mmbench-stranger 2.0" and message in error
+    assert names(found) == before and list(found.broken) == ["stranger"]
+
+
+def test_a_distribution_never_displaces_what_is_built_in(install):
+    """Though it comes first on the path, and its name first in the alphabet."""
+    install(METRIC.replace('"half"\n', '"mae"\n'), "aaa")
+    install(METRIC, "aab", entry="regression")
+    found = discover()
+    ours = f"mmbench {mmbench.__version__}"
+    assert found.classes["metric"]["mae"].source.distribution == ours
+    assert {source.distribution for source, _ in found.broken.values()} == {"aaa 2.0", "aab 2.0"}
+    assert any("declared twice, by mmbench" in error for _, error in found.broken.values())
+
+
+def test_of_a_distribution_that_is_there_twice_the_first_counts(install, tmp_path, monkeypatch):
+    install(METRIC)
+    older = tmp_path / "older"
+    info = older / "mmbench.stranger-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mmbench_Stranger\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mmbench]\nold = gone\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(older)])
+    found = discover()
+    assert not found.broken and "half" in found.classes["metric"]
+
+
+@pytest.mark.parametrize("left", ["", "nothing", "no entry points"])
+def test_what_is_left_of_a_damaged_installation_is_passed_over(tmp_path, monkeypatch, left):
+    info = tmp_path / "mmbench_gone-1.0.dist-info"
+    info.mkdir()
+    if left == "nothing":
+        (info / "entry_points.txt").write_text("[mmbench]\ngone = gone\n")
+    if left == "no entry points":
+        (info / "entry_points.txt").write_text("[mmbench]\ngone\n= =\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not discover().broken
+
+
+def test_an_unknown_name_may_be_that_of_a_broken_plugin(install):
+    install("import transformers_not_here", "mmbench-mult", entry="mmbench-mult")
+    found = discover()
+    with pytest.raises(
+        UsageError, match=r"plugin 'mmbench-mult' .mmbench-mult 2.0. is broken: Mod"
+    ):
+        found.find("method", "mult")
+    with pytest.raises(UsageError, match=r"broken, and so not asked: mmbench-mult .*mean 'hrlf'"):
+        found.find("method", "hrfl")
+
+
+def test_an_installed_plugin_can_be_disabled(install, monkeypatch):
+    install("import transformers_not_here")
+    monkeypatch.setenv("MMBENCH_DISABLE_PLUGINS", "other, stranger")
+    assert not discover().broken

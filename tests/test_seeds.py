@@ -45,6 +45,18 @@ def both_ways(make_data, cls, task=None, seeds=(0, 1, 2), schedule=SCHEDULE, **s
     return alone, logs, together, results
 
 
+def test_progress_tells_of_each_seed_its_own_epoch(make_data):
+    data = make_data(Regression(-3, 3))
+    spec = DataSpec(data.name, data.modalities(), data.task, SCHEDULE, len(data.splits["train"]))
+    splits = Split(data.splits["train"]), Split(data.splits["valid"])
+    methods, told = [made(LateFusion, spec, seed, width=8) for seed in (3, 5)], []
+    logs = train_side_by_side(methods, *splits, MSM(), [3, 5], told.append)
+    for number, seed in enumerate((3, 5)):
+        kept = [(epoch["epoch"], epoch["valid"]) for epoch in logs[number][0].history]
+        assert [(p.epochs[seed].number, p.epochs[seed].valid) for p in told] == kept
+    assert told[0].epochs[3].valid != told[0].epochs[5].valid
+
+
 @pytest.mark.parametrize("modalities", ["lav", "la"])
 @pytest.mark.parametrize(
     ("cls", "settings"),

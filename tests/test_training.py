@@ -33,9 +33,7 @@ class Linear(mmbench.Method):
         return self.map(self.dropout(batch.features["l"].mean(1)))
 
 
-def fit(
-    make_data, cls=Linear, *, seed=0, report=lambda share, doing: None, schedule=None, **settings
-):
+def fit(make_data, cls=Linear, *, seed=0, report=lambda progress: None, schedule=None, **settings):
     data = make_data(TASK)
     chosen = schedule or Schedule(heads=2, batch_size=8, epochs=3, learning_rate=1e-2)
     spec = DataSpec(data.name, data.modalities(), TASK, chosen, len(data.splits["train"]))
@@ -344,8 +342,26 @@ def test_a_loss_that_is_not_finite_is_named(make_data):
 
 def test_progress_ends_at_one(make_data):
     seen = []
-    fit(make_data, report=lambda share, doing: seen.append((share, doing)))
-    assert seen[0] == (pytest.approx(1 / 3), "train 1/3") and seen[-1][0] == 1.0
+    fit(make_data, report=seen.append)
+    assert (seen[0].share, seen[0].doing) == (pytest.approx(1 / 3), "train 1/3")
+    assert seen[-1].share == 1.0
+
+
+def test_progress_tells_what_the_log_keeps_of_an_epoch(make_data):
+    seen = []
+    _, (log,), _ = fit(make_data, report=seen.append)
+    told = [progress.epochs[0] for progress in seen]
+    assert [vars(epoch) for epoch in told] == [
+        {
+            "stage": "train",
+            "number": kept["epoch"],
+            "loss": kept["loss"],
+            "valid": kept["valid"],
+            "seconds": epoch.seconds,
+        }
+        for epoch, kept in zip(told, log.history, strict=True)
+    ]
+    assert sum(epoch.seconds for epoch in told) == pytest.approx(log.seconds)
 
 
 def test_the_loss_falls(make_data):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import mmbench
 from mmbench import datafile, runner, work
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
-from mmbench.jobs import Job, Outcome, begin_manifest
+from mmbench.jobs import Epoch, Job, Outcome, Progress, begin_manifest
 from mmbench.registry import discover
 from mmbench.runner import Grid, expand, outstanding, resolve
 from mmbench.store import Store
@@ -23,12 +24,19 @@ SCHEDULE = Schedule(heads=10, epochs=1)
 @pytest.fixture
 def job() -> Job:
     data = datafile.obtain(discover().find("dataset", "mosi-twin")())
+    code = work.code_sha256(Constant)
     return Job(
-        "constant", "mosi-twin", 0, ("inter@1",), data.sha256, "c", SCHEDULE, versions={"f1": 1}
+        "constant", "mosi-twin", 0, ("inter@1",), data.sha256, code, SCHEDULE, versions={"f1": 1}
     )
 
 
-def ignore(share, doing):
+def by(job: Job, method: str, **others) -> Job:
+    """The same job by another method."""
+    code = work.code_sha256(discover().find("method", method))
+    return replace(job, method=method, code_sha256=code, **others)
+
+
+def ignore(progress):
     """Nobody watches."""
 
 
@@ -47,8 +55,14 @@ def test_a_finished_job_describes_itself(job):
     ("method", "competes"), [("late-fusion", True), ("constant", False), ("oracle", False)]
 )
 def test_a_job_says_whether_its_method_competes(job, method, competes):
-    manifest = work.do([replace(job, method=method, quick=True)], ignore)[0].manifest
+    manifest = work.do([by(job, method, quick=True)], ignore)[0].manifest
     assert manifest["method"]["competes"] is competes
+
+
+def test_a_result_says_which_distribution_its_method_came_from(job):
+    manifest = work.do([job], ignore)[0].manifest
+    expected = f"plugin 'constant' (mmbench {mmbench.__version__})"
+    assert manifest["method"]["plugin"] == expected
 
 
 def test_predictions_are_kept_sample_by_sample(job):
@@ -84,6 +98,21 @@ def test_representations_are_kept_if_asked_for_and_never_the_reason_to_fail(job,
 def test_data_that_changed_since_planning_is_refused(job):
     manifest = work.do([replace(job, data_sha256="other")], ignore)[0].manifest
     assert manifest["status"] == "failed" and "changed since" in manifest["reason"]
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit"),
+    [
+        ({"code_sha256": "other"}, "the code of constant, or what trains it"),
+        ({"versions": {"f1": 1, "mae": 9}}, "metric mae"),
+        ({"versions": {"f1": 1, "nothing": 1}}, "metric nothing"),
+    ],
+)
+def test_a_worker_whose_code_differs_refuses(job, change, culprit):
+    """It would file numbers of one code under the key of another."""
+    manifest = work.do([replace(job, **change)], ignore)[0].manifest
+    assert manifest["status"] == "failed" and "scores" not in manifest
+    assert manifest["reason"].startswith(f"{culprit} differs in this process from where the run")
 
 
 def test_the_number_of_threads_is_left_as_found(job):
@@ -169,7 +198,8 @@ class Nowhere(Executor):
 
     def run(self, jobs, work, report):
         for job in jobs:
-            report(job.key, 0.5, "half")
+            epoch = Epoch("train", 1, {"task": 0.5}, 0.25, 2.0)
+            report(job.key, Progress(0.5, "half", {job.seed: epoch}))
             manifest = {**begin_manifest(job), "finished": "now"}
             if job.seed % 2:
                 manifest["reason"] = "odd"
@@ -195,7 +225,7 @@ def test_the_same_job_twice_is_a_mistake(job, tmp_path):
 
 
 def test_jobs_side_by_side_are_what_each_is_alone(job):
-    jobs = [replace(job, method="late-fusion", seed=seed, quick=True) for seed in range(2)]
+    jobs = [by(job, "late-fusion", seed=seed, quick=True) for seed in range(2)]
     together = work.do(jobs, ignore)
     for each, outcome in zip(jobs, together, strict=True):
         (alone,) = work.do([each], ignore)
@@ -214,7 +244,7 @@ def test_what_cannot_be_done_together_is_done_one_by_one(job, monkeypatch):
     monkeypatch.setattr(work, "train_side_by_side", refuse)
     told = []
     jobs = [replace(job, seed=seed) for seed in range(2)]
-    outcomes = work.do(jobs, lambda share, doing: told.append(share))
+    outcomes = work.do(jobs, lambda progress: told.append(progress.share))
     assert [o.manifest["status"] for o in outcomes] == ["finished"] * 2
     assert {o.manifest["not_side_by_side"] for o in outcomes} == {"only alone"}
     assert told == sorted(told)
@@ -228,7 +258,7 @@ def test_a_seed_that_diverges_is_a_row_beside_one_that_does_not(job, monkeypatch
 
 
 def test_a_trace_is_written_where_it_was_asked_for(job, tmp_path):
-    asked = replace(job, method="late-fusion", quick=True, profile=str(tmp_path / "traces"))
+    asked = by(job, "late-fusion", quick=True, profile=str(tmp_path / "traces"))
     schedule = Schedule(heads=10, epochs=2, batch_size=16)
     manifest = work.do([replace(asked, schedule=schedule)], ignore)[0].manifest
     (file,) = (tmp_path / "traces").iterdir()

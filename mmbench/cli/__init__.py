@@ -13,6 +13,7 @@ from mmbench.cli.data import data
 from mmbench.cli.figures import figures
 from mmbench.cli.leaderboard import leaderboard
 from mmbench.cli.listing import listing
+from mmbench.cli.plugin import plugin
 from mmbench.cli.protocol import protocol
 from mmbench.cli.run import run
 from mmbench.cli.verify import verify
@@ -29,12 +30,13 @@ def cli() -> None:
         mmbench run --method hrlf --dataset iemocap
 
     Exit status: 0 done; 1 some jobs failed, and their rows say why, a data set has something serious,
-    compare was to fail on a regression, or verify found something that disagrees; 2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
+    compare was to fail on a regression, verify found something that disagrees, or a check of a plugin failed;
+    2 a mistake in usage, configuration, plugin or data, told in one message. --debug, anywhere, shows
     the traceback.
     """
 
 
-for command in (run, listing, data, protocol, leaderboard, compare, verify, figures):
+for command in (run, listing, data, protocol, leaderboard, compare, verify, figures, plugin):
     cli.add_command(command)
 
 
@@ -43,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        status = cli.main([w for w in words if w != "--debug"], "mmbench", standalone_mode=False)
+        rest = [w for w in words if w != "--debug"]
+        status = cli.main(rest, "mmbench", standalone_mode=False, obj=debug)
     except click.exceptions.Abort:
         fail("stopped; the same command goes on where it was", 130)
     except click.ClickException as error:

@@ -81,6 +81,7 @@ def _report(pair: Pair, left: Side, right: Side, metrics: Metrics) -> Iterator[s
     by = [*(["table"] if "table" in pair.cells else []), "method", "metric", "protocol"]
     for _, group in pair.cells.groupby(by, sort=False):
         yield from _section(group, titles, metrics)
+    yield from _orders(pair, titles, metrics)
     yield f"{BELOW} below the floor: a constant prediction does better.{_star(pair, left, right)}"
     yield from _list("Regressions", _regressions(pair, metrics))
     yield from _list("Not tested", _untested(pair))
@@ -233,6 +234,35 @@ def _section(group: pd.DataFrame, titles: Sequence[str], metrics: Metrics) -> It
     if group["label"].nunique() == 1:
         header, lines = header[1:], [line[1:] for line in lines]
     yield table(header, lines, left=("Label", "Column"))
+
+
+def _orders(pair: Pair, titles: Sequence[str], metrics: Metrics) -> Iterator[str]:
+    """How far the methods stand in the order that a paper reports, table by table."""
+    from mmbench.markdown import table
+    from mmbench.orders import orders
+
+    if "table" not in pair.cells:
+        return
+    for number, cells in pair.cells.groupby("table", sort=False):
+        found = list(orders(cells))
+        if not found:
+            continue
+        yield f"## Order of the methods, table {number}"
+        lines, names = [], []
+        for order in found:
+            about = metrics.get(order.metric)
+            metric = about.title if about is not None else order.metric
+            column = f"{metric}, {order.protocol} {order.column}"
+            lines.append([column, fixed(order.tau, 2), _p(order.p)])
+            told = zip(titles, (order.left, order.right), strict=True)
+            best = "; ".join(f"{title.lower()} {', '.join(own)}" for title, own in told)
+            names.append(f"- {column}: {best}")
+        yield table(["Column", "Tau", "p"], lines, left=["Column"])
+        yield (
+            "Kendall's tau: 1 the same order, 0 nothing in common, -1 the reverse; p of an order by chance, for "
+            "each column by itself. Best first, by the mean over labels:"
+        )
+        yield "\n".join(names)
 
 
 def _cell(cell: Mapping[Any, Any], side: str, about: Any) -> str:

@@ -44,20 +44,23 @@ def listing(what: str | None, whole: bool) -> None:
             rows = [(_identity(entry), entry["summary"]) for entry in entries]
             show(plural, ("name", "what it is"), rows)
     if what == "plugins":
-        plugins = sorted({(entry["plugin"], entry["distribution"]) for entry in known.entries})
         owners = [
             (
-                plugin,
-                distribution,
+                plugin["plugin"],
+                plugin["distribution"],
                 ", ".join(
-                    f"{entry['kind']} {entry['name']}"
-                    for entry in known.entries
-                    if (entry["plugin"], entry["distribution"]) == (plugin, distribution)
+                    [
+                        f"{entry['kind']} {entry['name']}"
+                        for entry in known.entries
+                        if entry["plugin"] == plugin["plugin"]
+                        and entry["distribution"] == plugin["distribution"]
+                    ]
+                    + [hook.removeprefix("mmbench_") for hook in plugin["hears"]]
                 ),
             )
-            for plugin, distribution in plugins
+            for plugin in known.plugins
         ]
-        show("plugins", ("plugin", "distribution", "registers"), owners)
+        show("plugins", ("plugin", "distribution", "registers, or is told of"), owners)
     if known.broken and what in (None, "plugins"):
         show(
             "broken plugins",

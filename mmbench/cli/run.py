@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 )
 @click.option("--executor", default="local", show_default=True, help="Where jobs run.")
 @click.option(
+    "--address", help="Of a cluster: auto or HOST:PORT. Short for --set EXECUTOR.address=..."
+)
+@click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(), help="A Python file with plugins."
 )
 @click.option(
@@ -58,7 +61,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Reporters that write leaderboards, or 'all'.",
 )
-@click.option("--set", "settings", multiple=True, help="A hyper-parameter, e.g. hrlf.depth=2.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    help="A setting of a method or of the executor, e.g. hrlf.depth=2.",
+)
 @click.option("--profile", type=click.Path(), help="A folder for traces of a few updates.")
 @click.option(
     "--embeddings", is_flag=True, help="Keep representations of test samples, for figures."
@@ -76,6 +84,7 @@ def run(
     jobs: int | None,
     side_by_side: int | None,
     executor: str,
+    address: str | None,
     plugins: tuple[str, ...],
     formats: str,
     settings: tuple[str, ...],
@@ -124,7 +133,16 @@ def run(
     chosen = {kind: _chosen(registry, kind, text) for kind, text in wanted.items()}
     if methods == "all" or datasets == "all":
         console().print(f"{len(chosen['method'])} methods on {len(chosen['dataset'])} data sets")
-    changed = parse(settings, {name: registry.find("method", name) for name in chosen["method"]})
+    if address is not None:
+        settings = (*settings, f"{executor}.address={address}")
+    where = registry.find("executor", executor)
+    if reason := where.missing():
+        raise UsageError(f"executor {executor!r} {reason}")
+    changed = parse(
+        settings,
+        {**{name: registry.find("method", name) for name in chosen["method"]}, executor: where},
+    )
+    runs_on = where(jobs, side_by_side, **changed.pop(executor))
 
     content = {}
     for name in chosen["dataset"]:
@@ -141,7 +159,7 @@ def run(
         seeds=range(seeds or (1 if quick else 5)),
         changed=changed,
         quick=quick,
-        device=_device(device),
+        device=runs_on.device(device),
         plugin_files=tuple(str(Path(file).resolve()) for file in plugins),
         profile=str(Path(profile).resolve()) if profile else "",
         embeddings=embeddings,
@@ -152,9 +170,7 @@ def run(
     if dry_run:
         _show_plan(every, todo)
         return 0
-    failures = _do(
-        todo, len(every), registry.find("executor", executor)(jobs, side_by_side), results
-    )
+    failures = _do(todo, len(every), runs_on, results, registry)
     reporters = [registry.find("reporter", name)() for name in chosen["reporter"]]
     for name in grid.datasets:
         _show_spent([m for m in results.manifests(name) if m["key"] in {job.key for job in todo}])
@@ -201,20 +217,6 @@ def check_folder(folder: Path, what: str, option: str) -> None:
         ) from error
 
 
-def _device(name: str) -> str:
-    """The device to train on; UsageError if it is not there."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name}: {reason}; use auto, cpu, cuda or cuda:N") from error
-    return name
-
-
 def _show_plan(every: Sequence[Job], todo: Sequence[Job]) -> None:
     """What would run, and what is there already."""
     left = {job.key for job in todo}
@@ -227,7 +229,7 @@ def _show_plan(every: Sequence[Job], todo: Sequence[Job]) -> None:
 
 
 def _do(
-    todo: Sequence[Job], total: int, executor: Executor, results: Store
+    todo: Sequence[Job], total: int, executor: Executor, results: Store, registry: Registry
 ) -> list[tuple[Job, str]]:
     """Runs the jobs under a progress bar; the failed ones."""
     from rich.progress import (
@@ -239,6 +241,7 @@ def _do(
         TimeRemainingColumn,
     )
 
+    from mmbench.listeners import Listeners
     from mmbench.runner import run as run_jobs
 
     out = console()
@@ -255,7 +258,11 @@ def _do(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=out) as progress:
-        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show)
+        # the bars let what is written to standard error pass above them
+        listeners = Listeners(
+            registry.listeners, lambda text: click.echo(f"warning: {text}", err=True)
+        )
+        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show, listeners)
 
 
 def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ COLOURS = (
 )
 """Of Okabe and Ito, Color Universal Design (2008), less yellow, pale on white, and black, the ceiling's; then
 wine, olive and indigo of Tol's muted scheme (SRON/EPS/TN/09-002)."""
-MARKERS = "os^DvPX<>ph*"
+MARKERS = "os^DvPX<>ph*d"
 DASHES: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 CEILING: dict[str, Any] = {"color": "black", "linestyle": (0, (7, 3)), "linewidth": 1.2}
 FLOOR: dict[str, Any] = {"color": "#666666", "linestyle": (0, (1, 1.5)), "linewidth": 1.6}

@@ -14,6 +14,7 @@ class Tiny(Twin):
     task = mmbench.Regression(-3, 3)
     schedule = mmbench.Schedule(batch_size=16, epochs=10, heads=4)
     version = 2
+    first_try = True
     recipe = Recipe(
         length=8,
         modalities={

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 
 import mmbench
 from mmbench.executors import Report, Work
-from mmbench.jobs import Job, Outcome, lost
+from mmbench.jobs import Job, Outcome, Progress, lost
 
 
 class Local(mmbench.Executor):
@@ -36,9 +36,9 @@ class Local(mmbench.Executor):
             yield from _in_processes(groups, work, report, workers)
 
 
-def _report_all(report: Report, group: Sequence[Job], share: float, doing: str) -> None:
+def _report_all(report: Report, group: Sequence[Job], progress: Progress) -> None:
     for job in group:
-        report(job.key, share, doing)
+        report(job.key, progress)
 
 
 def _in_processes(
@@ -74,19 +74,19 @@ def _in_processes(
                     process.join()
                     yield from zip(group, message, strict=True)
                 else:
-                    _report_all(report, group, *message)
+                    _report_all(report, group, message)
     finally:
         for _, process in running.values():
             process.kill()
 
 
 def _child(pipe: Connection, work: Work, group: Sequence[Job]) -> None:
-    """In a process of its own: sends (share, doing) as it goes, and the outcomes at last."""
+    """In a process of its own: sends progress as it goes, and the outcomes at last."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = multiprocessing.parent_process()
     if parent is not None:  # a killed parent must not leave us training for nobody
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    pipe.send(work(group, lambda share, doing: pipe.send((share, doing))))
+    pipe.send(work(group, pipe.send))
     pipe.close()
 
 

@@ -77,6 +77,7 @@ class F1Has0(mmbench.Metric):
     vectors = (
         mmbench.Vector(TRUTH, PREDICTION, 3 / 5),  # not negative 2/3 of three, negative 1/2 of two
         mmbench.Vector((0.0, -1.0), (0.0, -0.1), 1.0),
+        mmbench.Vector((1, -1, -1, -1), (1, 0, -1, -1), 23 / 30),  # 2/3 of one, 4/5 of three
     )
 
     def score(self, truth: np.ndarray, prediction: np.ndarray) -> float:

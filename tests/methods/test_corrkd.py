@@ -344,30 +344,3 @@ def test_a_batch_of_one_has_finite_losses(make_data):
     torch.stack(list(terms.values())).sum().backward()
     assert all(value.isfinite() for value in terms.values())
     assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
-
-
-def test_everything_missing_gives_one_finite_answer(make_data):
-    method, split = small(make_data)
-    method.eval()
-    nothing = {m: np.zeros_like(v) for m, v in split.samples.valid.items()}
-    outputs = method(split.batch(slice(None), nothing))
-    assert outputs.isfinite().all()
-    torch.testing.assert_close(outputs, outputs[:1].expand_as(outputs))
-
-
-def test_hidden_content_changes_nothing(make_data):
-    method, split = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["v"][:] = False
-    before = method(split.batch(slice(None), masks))
-    split.features["v"].fill_(float("nan"))
-    assert torch.equal(method(split.batch(slice(None), masks)), before)
-
-
-def test_a_sample_does_not_look_at_the_others(make_data):
-    method, split = small(make_data)
-    method.eval()
-    together = method(split.batch(slice(0, 8)))
-    alone = torch.cat([method(split.batch(slice(i, i + 1))) for i in range(8)])
-    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)

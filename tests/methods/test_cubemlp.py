@@ -219,31 +219,6 @@ def test_padding_and_absence_are_zeros_in_the_cube(make_data):
     assert torch.equal(cube.any(-1), valid.permute(2, 0, 1))
 
 
-def test_rows_do_not_influence_each_other(make_data):
-    method, split, _ = small(make_data)
-    method.eval()
-    alone = torch.cat([method(split.batch(slice(i, i + 1))) for i in range(6)])
-    torch.testing.assert_close(method(split.batch(slice(0, 6))), alone)
-
-
-def test_everything_missing_gives_one_finite_answer(make_data):
-    method, split, _ = small(make_data)
-    method.eval()
-    nothing = {m: np.zeros_like(v) for m, v in split.samples.valid.items()}
-    outputs = method(split.batch(slice(None), nothing))
-    assert outputs.isfinite().all() and (outputs == outputs[0]).all()
-
-
-def test_hidden_content_changes_nothing(make_data):
-    method, split, _ = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["v"][:] = False
-    before = method(split.batch(slice(None), masks))
-    split.features["v"].fill_(float("nan"))
-    assert torch.equal(method(split.batch(slice(None), masks)), before)
-
-
 def test_what_makes_no_cube_is_refused_with_a_reason():
     ragged = PAPER | {"a": ModalitySpec(375, 74)}
     assert "word-aligned" in (CubeMLP.supports(DataSpec("x", ragged, SENTIMENT)) or "")

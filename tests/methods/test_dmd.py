@@ -10,10 +10,8 @@ import mmbench
 from mmbench.batching import Split
 from mmbench.data import DataSpec, ModalitySpec, Samples, Schedule
 from mmbench.tasks import MultiBinary, MultiClass, Regression
-from mmbench.training import train
 from mmbench_methods.dmd import DMD, losses
 from mmbench_methods.dmd.network import Verdict, pairs
-from mmbench_missing.msm import MSM
 
 EMOTIONS = MultiBinary(("happy", "sad", "angry", "neutral"))
 SENTIMENT = Regression(-3, 3)
@@ -372,50 +370,6 @@ def test_every_module_learns(make_data):
     for name, module in method.named_modules():
         own = list(module.parameters(recurse=False))
         assert not own or any(p.grad is not None and p.grad.any() for p in own), name
-
-
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("modalities", ["la", "lav"])
-def test_trains_on_every_task(make_data, task, modalities):
-    method, split = small(make_data, task, modalities)
-    valid = Split(make_data(task, modalities).splits["valid"])
-    (log,) = train(method, split, valid, MSM(), 0)
-    assert np.isfinite(log.history[0]["valid"])
-    assert method(complete(split)).shape == (6, task.n_out)
-
-
-def test_everything_missing_gives_one_finite_answer(make_data):
-    method, split = small(make_data)
-    nothing = {m: np.zeros_like(v) for m, v in split.samples.valid.items()}
-    logits = method.eval()(split.batch(slice(None), nothing))
-    torch.testing.assert_close(logits, logits[:1].expand_as(logits), rtol=0, atol=1e-6)
-    assert logits.isfinite().all()
-
-
-def test_hidden_content_changes_nothing(make_data):
-    method, split = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["v"][:] = False
-    masks["a"][:, ::2] = False
-    before = method(split.batch(slice(None), masks))
-    split.features["v"].fill_(float("nan"))
-    split.features["a"][:, ::2] = float("nan")
-    assert torch.equal(method(split.batch(slice(None), masks)), before)
-
-
-def test_samples_do_not_influence_each_other(make_data):
-    method, split = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["a"][::3] = False
-    together = method(split.batch(slice(None), masks))
-    rows = np.arange(len(split))[::-1].copy()
-    alone = [
-        method(split.batch(rows[[i]], {m: k[rows[[i]]] for m, k in masks.items()}))
-        for i in range(len(rows))
-    ]
-    torch.testing.assert_close(torch.cat(alone).flip(0), together, rtol=1e-4, atol=1e-5)
 
 
 def test_modalities_may_differ_in_length_and_pad_at_the_end():

@@ -326,25 +326,6 @@ def test_discriminators_step_leaves_the_student_and_the_reverse(make_data):
     assert not updated & {id(p) for p in method.teacher.parameters()}
 
 
-def test_everything_missing_gives_one_finite_answer(make_data):
-    method, split = small(make_data)
-    method.eval()
-    nothing = {m: np.zeros_like(v) for m, v in split.samples.valid.items()}
-    logits = method(split.batch(slice(None), nothing))
-    assert logits.isfinite().all()
-    torch.testing.assert_close(logits, logits[:1].expand_as(logits))
-
-
-def test_hidden_content_changes_nothing(make_data):
-    method, split = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["v"][:] = False
-    before = method(split.batch(slice(None), masks))
-    split.features["v"].fill_(float("nan"))
-    assert torch.equal(method(split.batch(slice(None), masks)), before)
-
-
 @pytest.mark.parametrize(
     ("settings", "terms"),
     [

@@ -326,20 +326,6 @@ def test_everything_missing_gives_one_finite_answer(make_data):
         torch.testing.assert_close(logits[0], torch.stack(biases).mean(0))
 
 
-def test_hidden_content_and_other_rows_change_nothing(make_data):
-    method, split = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["v"][:] = False
-    masks["l"][:, ::2] = False
-    before = method(split.batch(slice(None), masks))
-    split.features["v"].fill_(float("nan"))
-    split.features["l"][:, ::2] = float("nan")
-    assert torch.equal(method(split.batch(slice(None), masks)), before)
-    some = method(split.batch(slice(5, 8), {m: k[5:8] for m, k in masks.items()}))
-    torch.testing.assert_close(some, before[5:8])
-
-
 # -- The method --------------------------------------------------------------------------------
 
 

@@ -381,31 +381,6 @@ def test_a_prediction_needs_only_what_is_deployed(make_data):
     assert torch.equal(method(batch), before)
 
 
-def test_rows_do_not_influence_each_other(make_data):
-    method, split, _ = small(make_data)
-    method.eval()
-    alone = torch.cat([method(split.batch(slice(i, i + 1))) for i in range(6)])
-    torch.testing.assert_close(method(split.batch(slice(0, 6))), alone)
-
-
-def test_everything_missing_gives_one_finite_answer(make_data):
-    method, split, _ = small(make_data)
-    method.eval()
-    nothing = {m: np.zeros_like(v) for m, v in split.samples.valid.items()}
-    outputs = method(split.batch(slice(None), nothing))
-    assert outputs.isfinite().all() and (outputs == outputs[0]).all()
-
-
-def test_hidden_content_changes_nothing(make_data):
-    method, split, _ = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["v"][:] = False
-    before = method(split.batch(slice(None), masks))
-    split.features["v"].fill_(float("nan"))
-    assert torch.equal(method(split.batch(slice(None), masks)), before)
-
-
 def test_one_modality_is_refused_with_a_reason():
     spec = DataSpec("x", {"l": ModalitySpec(4, 4)}, SENTIMENT)
     assert "at least two" in (SelfMM.supports(spec) or "")

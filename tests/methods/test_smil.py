@@ -366,32 +366,6 @@ def test_a_batch_of_one_is_both_halves(make_data):
     assert all(value.isfinite() for value in terms.values())
 
 
-def test_everything_missing_gives_one_finite_answer(make_data):
-    method, split = small(make_data)
-    method.eval()
-    nothing = {m: np.zeros_like(v) for m, v in split.samples.valid.items()}
-    outputs = method(split.batch(slice(None), nothing))
-    assert outputs.isfinite().all() and (outputs == outputs[0]).all()
-
-
-def test_hidden_content_changes_nothing(make_data):
-    method, split = small(make_data)
-    method.eval()
-    masks = {m: v.copy() for m, v in split.samples.valid.items()}
-    masks["v"][:] = False
-    before = method(split.batch(slice(None), masks))
-    split.features["v"].fill_(float("nan"))
-    assert torch.equal(method(split.batch(slice(None), masks)), before)
-
-
-def test_a_sample_does_not_look_at_the_others(make_data):
-    method, split = small(make_data)
-    method.eval()
-    together = method(split.batch(slice(0, 8)))
-    alone = torch.cat([method(split.batch(slice(i, i + 1))) for i in range(8)])
-    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
-
-
 def test_one_modality_is_refused_with_a_reason():
     spec = DataSpec("x", {"l": ModalitySpec(4, 4)}, SENTIMENT)
     assert "at least two" in (SMIL.supports(spec) or "")

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from mmbench.data import Schedule
-from mmbench.jobs import Job
+from mmbench.jobs import Epoch, Job
 from mmbench_executors.local import Local
+
+EPOCH = Epoch("train", 1, {"task": 0.5}, 0.25, 2.0)
 
 
 def job(seed: int) -> Job:
@@ -21,11 +23,14 @@ def job(seed: int) -> Job:
 WORK = """
 import os, signal, time
 
-from mmbench.jobs import Outcome
+from mmbench.jobs import Epoch, Outcome, Progress
+
+
+EPOCH = Epoch("train", 1, {"task": 0.5}, 0.25, 2.0)
 
 
 def square(jobs, report):
-    report(0.5, "half way")
+    report(Progress(0.5, "half way", {job.seed: EPOCH for job in jobs}))
     return [Outcome({"pid": os.getpid(), "square": job.seed**2}) for job in jobs]
 
 
@@ -36,7 +41,7 @@ def die_on_one(jobs, report):
 
 
 def sleep(jobs, report):
-    report(0.0, str(os.getpid()))
+    report(Progress(0.0, str(os.getpid())))
     time.sleep(60)
     return [Outcome({}) for _ in jobs]
 """
@@ -57,7 +62,9 @@ def test_every_job_is_done_once_and_reports(work, workers):
     jobs = [job(seed) for seed in range(4)]
     done = list(Local(workers).run(jobs, work.square, lambda *words: told.append(words)))
     assert {j.seed: outcome.manifest["square"] for j, outcome in done} == {0: 0, 1: 1, 2: 4, 3: 9}
-    assert sorted(told) == sorted((j.key, 0.5, "half way") for j in jobs)
+    assert {key: (p.share, p.doing) for key, p in told} == {j.key: (0.5, "half way") for j in jobs}
+    epochs = {key: progress.epochs for key, progress in told}
+    assert all(epochs[j.key][j.seed] == EPOCH for j in jobs) and len(told) == len(jobs)
     here = {outcome.manifest["pid"] == os.getpid() for _, outcome in done}
     assert here == {workers == 1}
 
@@ -73,8 +80,8 @@ def test_a_killed_process_loses_its_own_job_only(work):
 def test_stopping_leaves_no_process_behind(work):
     pids = []
 
-    def report(key, share, doing):
-        pids.append(int(doing))
+    def report(key, progress):
+        pids.append(int(progress.doing))
         if len(pids) == 2:
             raise KeyboardInterrupt
 
@@ -116,4 +123,6 @@ def test_jobs_of_a_group_are_done_in_one_call(work, workers):
     done = list(Local(workers, 2).run(jobs, work.square, lambda *words: told.append(words)))
     assert {j.seed: outcome.manifest["square"] for j, outcome in done} == {0: 0, 1: 1, 2: 4, 3: 9}
     assert len({outcome.manifest["pid"] for _, outcome in done}) == workers
-    assert sorted(told) == sorted((j.key, 0.5, "half way") for j in jobs)
+    assert {key: (p.share, p.doing) for key, p in told} == {j.key: (0.5, "half way") for j in jobs}
+    epochs = {key: progress.epochs for key, progress in told}
+    assert all(epochs[j.key][j.seed] == EPOCH for j in jobs) and len(told) == len(jobs)
