@@ -1,13 +1,13 @@
 """Writes every file of this folder that comes from results: `tox run -e publish -- [STORE]`.
 
 Of each synthetic data set in STORE its JSON, and from each JSON that is here, of the store or older, the
-tables, the figures and the index in README.md. A test does the same and compares every byte.
+tables, the figures and the index in README.md. The points of an embedding are not made here, but drawn. A test does the same and compares every byte.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -16,6 +16,7 @@ from mmbench import board as boards
 from mmbench import figures
 from mmbench.datafile import replacing
 from mmbench.errors import MmbenchError, UsageError
+from mmbench.figures import embedding
 from mmbench.leaderboard import Leaderboard, Row
 from mmbench.markdown import table
 from mmbench.registry import discover
@@ -38,26 +39,32 @@ def take(store: Store, folder: Path) -> Iterator[Path]:
 def rendered(folder: Path) -> Iterator[tuple[Path, bytes]]:
     """Every file that the folder's JSON files give, and what it holds."""
     published = [boards.read(path) for path in sorted(folder.glob(f"*{boards.SUFFIX}"))]
-    drawn: dict[str, list[str]] = {}
+    parts = []
     for board in published:
         for found in discover().classes["reporter"].values():
             reporter = found.cls()
             yield folder / f"{board.dataset}{reporter.suffix}", reporter.render(board).encode()
+        parts.append(f"## {board.dataset}\n\n{_commands(board)}")
         for kind in figures.KINDS:
             try:
                 figure = figures.draw(kind, board)
             except figures.Undrawable:
                 continue
             name = f"figures/{board.dataset}-{kind}.svg"
-            drawn.setdefault(board.dataset, []).append(name)
+            parts.append(f"![{kind.replace('-', ' ')} of {board.dataset}]({name})")
             yield folder / name, figures.encode(figure, "svg")
+        points = folder / f"figures/{board.dataset}-{figures.EMBEDDING}.json"
+        if points.is_file():
+            shown = embedding.read(points)
+            parts.append(_embedding(shown, f"figures/{points.name}"))
+            yield points.with_suffix(".svg"), figures.encode(embedding.embedding(shown), "svg")
     before, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition(START)
     after = rest.partition(END)[2]
-    told = "\n".join(_index(published, drawn))
-    yield folder / "README.md", f"{before}{START}{told}{END}{after}".encode()
+    told = "\n\n".join([_index(published), *parts])
+    yield folder / "README.md", f"{before}{START}{told}\n{END}{after}".encode()
 
 
-def _index(published: list[Leaderboard], drawn: dict[str, list[str]]) -> Iterator[str]:
+def _index(published: list[Leaderboard]) -> str:
     suffixes = sorted(found.cls.suffix for found in discover().classes["reporter"].values())
     lines = []
     for board in published:
@@ -74,25 +81,43 @@ def _index(published: list[Leaderboard], drawn: dict[str, list[str]]) -> Iterato
             ]
         )
     header = ["Leaderboard", "Rows", "Seeds", "Commit", "Made on", "Files"]
-    yield table(header, lines, left=header) + "\n"
-    for board in published:
-        yield f"## {board.dataset}\n"
-        yield "```sh\n" + "\n".join(_commands(board)) + "\n```\n"
-        for name in drawn.get(board.dataset, []):
-            kind = name.removeprefix(f"figures/{board.dataset}-").removesuffix(".svg")
-            yield f"![{kind.replace('-', ' ')} of {board.dataset}]({name})\n"
+    return table(header, lines, left=header)
 
 
-def _commands(board: Leaderboard) -> Iterator[str]:
+def _commands(board: Leaderboard) -> str:
     """What gives a leaderboard's rows, once for all rows of the same settings and as many seeds."""
     alike: dict[tuple[int, str], list[str]] = {}
     for row in _rows(board):
         job = row.finished[0]["job"]
         changed = "".join(f" --set {job['method']}.{k}={v}" for k, v in job["changed"].items())
         alike.setdefault((row.seeds, changed), []).append(job["method"])
-    for (seeds, changed), methods in alike.items():
-        chosen = ",".join(methods)
-        yield f"mmbench run --method {chosen} --dataset {board.dataset} --seeds {seeds}{changed}"
+    return _shell(
+        f"mmbench run --method {','.join(methods)} --dataset {board.dataset} --seeds {seeds}{changed}"
+        for (seeds, changed), methods in alike.items()
+    )
+
+
+def _embedding(shown: embedding.Embedding, points: str) -> str:
+    methods = ",".join(each.method for each in shown.panels)
+    commits = ", ".join(sorted({each.commit[:12] for each in shown.panels if each.commit}))
+    drawn = points.replace(".json", ".svg")
+    return "\n\n".join(
+        [
+            f"![embedding of {shown.dataset}]({drawn})",
+            f"The [points]({points}) are of one more run, commit {commits or 'not known'}, for no other keeps what "
+            "a method makes of a sample:",
+            _shell(
+                [
+                    f"mmbench run --method {methods} --dataset {shown.dataset} --seeds 1 --embeddings --store more",
+                    f"mmbench figures {shown.dataset} --kind embedding --method {methods} --store more",
+                ]
+            ),
+        ]
+    )
+
+
+def _shell(commands: Iterable[str]) -> str:
+    return "\n".join(["```sh", *commands, "```"])
 
 
 def _rows(board: Leaderboard) -> list[Row]:

@@ -55,7 +55,7 @@ def write(board: Leaderboard) -> str:
         ],
         "unfinished": [_row(row) for row in board.unfinished],
     }
-    return _text(told) + "\n"
+    return text(told) + "\n"
 
 
 def read(path: Path) -> Leaderboard:
@@ -111,18 +111,18 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(table.columns), "rows": rows}
 
 
-def _text(value: Any, indent: str = "") -> str:
-    """JSON with a line for each thing that holds nothing else, as a table's row is."""
+def text(value: Any, indent: str = "") -> str:
+    """As JSON, with a line for each thing that holds nothing else, as a table's row is."""
     within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if not any(isinstance(v, dict | list) and v for v in within):
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     deeper = indent + " "
     if isinstance(value, dict):
         parts = [
-            f"{json.dumps(k, ensure_ascii=False)}: {_text(v, deeper)}" for k, v in value.items()
+            f"{json.dumps(k, ensure_ascii=False)}: {text(v, deeper)}" for k, v in value.items()
         ]
     else:
-        parts = [_text(v, deeper) for v in value]
+        parts = [text(v, deeper) for v in value]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return f"{opening}\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{indent}{closing}"
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbench import figures
+from mmbench.errors import DataError
 from mmbench.figures import Undrawable, draw, encode
 from mmbench.figures.cost import Point, pareto
 from mmbench.figures.curves import is_curve
 from mmbench.figures.differences import bars
-from mmbench.figures.embedding import EACH, Cloud, clouds, embedding
+from mmbench.figures.embedding import EACH, Cloud, clouds, embedding, read, write
 from mmbench.figures.looks import look, sheet
 from mmbench.figures.names import Marked, name_markers
 from mmbench.figures.subject import Subject
@@ -344,29 +345,62 @@ def test_clouds_are_the_first_samples_of_each_group_of_the_lowest_seed(represent
 
 def test_an_embedding_has_a_panel_for_each_method_with_its_silhouette(represented):
     board, store = represented
-    figure, silhouettes = figures.draw_embedding(board, store)
+    shown = figures.embedding_of(board, store)
+    figure = embedding(shown)
+    assert [(each.method, each.seed) for each in shown.panels] == [("alpha", 1), ("beta", 1)]
     assert [ax.get_title() for ax in figure.axes] == [
-        f"{method}\nsilhouette {value:.3f}" for method, (_, value) in silhouettes.items()
+        f"{each.method}\nsilhouette {each.silhouette:.3f}" for each in shown.panels
     ]
     assert {len(c.get_offsets()) for c in figure.axes[0].collections} == {EACH, 30}
     assert legend_of(figure) == ["happy", "sad"]
     assert "{l}, p=0.5" in figure.get_suptitle() and "synthetic" in figure.get_suptitle()
-    subject = Subject.of(board)
-    again = embedding(subject, clouds(subject, store))
+    again = embedding(figures.embedding_of(board, store))
     assert encode(figure, "svg") == encode(again, "svg")
 
 
+def test_panels_stand_in_the_order_that_is_asked_for(represented):
+    shown = figures.embedding_of(*represented, ["beta", "alpha", "beta"])
+    assert [each.method for each in shown.panels] == ["beta", "alpha"]
+
+
+def test_an_embedding_is_drawn_from_its_file_as_it_was_from_the_store(represented, tmp_path):
+    shown = figures.embedding_of(*represented)
+    path = figures.put(write(shown).encode(), tmp_path / "a" / "points.json")
+    again = read(path)
+    assert write(again) == write(shown)
+    assert encode(embedding(again), "svg") == encode(embedding(shown), "svg")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"version": 1', '"version": 2'),
+        ('"mmbench embedding"', '"another"'),
+        ('"panels"', '"panes"'),
+        ('"x": [', '"x": [1.5, '),
+        ('"silhouette"', '"silhouettes"'),
+        ("{", "["),
+    ],
+)
+def test_a_file_that_is_no_embeddings_is_told(represented, tmp_path, before, after):
+    content = write(figures.embedding_of(*represented))
+    assert before in content
+    path = figures.put(content.replace(before, after, 1).encode(), tmp_path / "points.json")
+    with pytest.raises(DataError, match="not the points of an embedding"):
+        read(path)
+
+
 def test_the_silhouette_is_the_mean_coefficient_by_hand():
-    cloud = Cloud("m", 0, "", np.array([[0.0], [1.0], [5.0]]), np.array(["a", "a", "b"]))
+    cloud = Cloud("m", 0, "", "", np.array([[0.0], [1.0], [5.0]]), np.array(["a", "a", "b"]))
     assert cloud.silhouette == pytest.approx(((5 - 1) / 5 + (4 - 1) / 4 + 0) / 3)
 
 
 def test_without_a_store_or_representations_the_embedding_says_what_to_do(represented, tmp_path):
     board, _ = represented
     with pytest.raises(Undrawable, match="needs a store"):
-        figures.draw_embedding(board, None)
+        figures.embedding_of(board, None)
     with pytest.raises(Undrawable, match="run --embeddings"):
-        figures.draw_embedding(board, Store(tmp_path / "other"))
+        figures.embedding_of(board, Store(tmp_path / "other"))
 
 
 @pytest.mark.parametrize("seed", range(4))

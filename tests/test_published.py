@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pytest
 
 from mmbench import board as boards
-from mmbench.figures import CREATOR
+from mmbench.figures import CREATOR, embedding
 from mmbench.leaderboard import Leaderboard
 from mmbench.store import Store
 
@@ -36,7 +36,8 @@ def test_a_published_file_is_what_the_json_gives(path):
 
 
 def test_nothing_else_lies_there():
-    others = {FOLDER / "publish.py", *FOLDER.glob("*.json"), *FOLDER.glob("paper/*")}
+    others = {FOLDER / "publish.py", *FOLDER.glob("paper/*")}
+    others |= {*FOLDER.glob("*.json"), *FOLDER.glob("figures/*-embedding.json")}
     there = {path for path in FOLDER.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert there == {*MADE, *others}
 
@@ -76,7 +77,9 @@ def test_the_commands_of_the_index_name_every_row():
     for path in FOLDER.glob("*.json"):
         (section,) = boards.read(path).sections
         rows = {(row.label, row.seeds) for row in section.rows}
-        commands = re.findall(rf"^mmbench (run .* --dataset {path.stem} .*)$", text, re.M)
+        commands = re.findall(
+            rf"^mmbench (run .* --dataset {path.stem} (?!.*--embeddings).*)$", text, re.M
+        )
         planned = set()
         for command in commands:
             told = dict(zip(command.split()[1::2], command.split()[2::2], strict=True))
@@ -84,6 +87,26 @@ def test_the_commands_of_the_index_name_every_row():
             _, _, setting = told.get("--set", "").partition(".")
             planned |= {(m + (f"[{setting}]" if setting else ""), seeds) for m in method}
         assert planned == rows
+
+
+def test_the_embedding_has_the_papers_methods_first_and_a_silhouette_of_each():
+    (path,) = FOLDER.glob("figures/*.json")
+    shown = embedding.read(path)
+    assert [each.method for each in shown.panels[:4]] == ["cubemlp", "transm", "gcnet", "hrlf"]
+    assert shown.synthetic and shown.condition == "{l}, p=0.5"
+    for each in shown.panels:
+        assert {name: own.shape for name, own in each.points.items()} == dict.fromkeys(
+            ("angry", "happy", "neutral", "sad"), (embedding.EACH, 2)
+        )
+        assert -1 <= each.silhouette <= 1
+
+
+def test_the_embedding_is_of_the_boards_data():
+    (path,) = FOLDER.glob("figures/*.json")
+    shown = embedding.read(path)
+    (section,) = boards.read(FOLDER / f"{shown.dataset}.json").sections
+    assert shown.data_sha256 == section.facts["data"]["sha256"]
+    assert {each.method for each in shown.panels} <= {row.label for row in section.rows}
 
 
 @pytest.mark.parametrize("path", [p for p in MADE if p.suffix in (".md", ".csv", ".tex", ".html")])

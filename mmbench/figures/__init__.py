@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from mmbench.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from mmbench.figures.embedding import Embedding
     from mmbench.leaderboard import Leaderboard
     from mmbench.store import Store
 
@@ -48,18 +49,17 @@ def draw(kind: str, board: Leaderboard, methods: Collection[str] = ()) -> Figure
     return kinds[kind](Subject.of(board, methods))
 
 
-def draw_embedding(
+def embedding_of(
     board: Leaderboard, store: Store | None, methods: Collection[str] = ()
-) -> tuple[Figure, Mapping[str, tuple[int, float]]]:
-    """The figure of representations, and by method the seed drawn and its silhouette coefficient."""
-    from mmbench.figures.embedding import clouds, embedding
+) -> Embedding:
+    """What the figure of representations shows: for `mmbench.figures.embedding`, which draws and writes it."""
+    from mmbench.figures.embedding import clouds, pictured
     from mmbench.figures.subject import Subject
 
     if store is None:
         raise Undrawable("an embedding needs a store, for a leaderboard has no sample's numbers")
     subject = Subject.of(board, methods)
-    found = clouds(subject, store)
-    return embedding(subject, found), {c.method: (c.seed, c.silhouette) for c in found}
+    return pictured(subject, clouds(subject, store))
 
 
 def encode(figure: Figure, form: str) -> bytes:
@@ -87,7 +87,11 @@ def _coarse(shape: re.Match[bytes]) -> bytes:
 
 def write(figure: Figure, path: Path) -> Path:
     """Writes the figure in the format that the path's suffix names, whole or not at all."""
-    content = encode(figure, path.suffix.removeprefix("."))
+    return put(encode(figure, path.suffix.removeprefix(".")), path)
+
+
+def put(content: bytes, path: Path) -> Path:
+    """Writes a file of a figure, whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

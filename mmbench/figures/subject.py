@@ -22,7 +22,7 @@ class Subject:
     board: Leaderboard
     section: Section
     rows: Sequence[Row]
-    """Without what stands for the ceiling."""
+    """Without what stands for the ceiling; in the order that was asked for."""
 
     @classmethod
     def of(cls, board: Leaderboard, methods: Collection[str] = ()) -> Subject:
@@ -41,7 +41,8 @@ class Subject:
                 raise Undrawable(f"{board.dataset}: {unknown('method', name, labels)}")
         full = [row for row in rows if not row.quick]
         wanted = methods or [r.label for r in [r for r in full if r.competes] or full] or labels
-        return cls(board, section, [row for row in rows if row.label in wanted])
+        by_label = dict(zip(labels, rows, strict=True))
+        return cls(board, section, [by_label[label] for label in dict.fromkeys(wanted)])
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -86,7 +87,7 @@ class Subject:
     @property
     def name(self) -> str:
         """The data set's, with a word where it is made up."""
-        return self.board.dataset + (" (synthetic data)" if self.board.synthetic else "")
+        return named(self.board.dataset, synthetic=self.board.synthetic)
 
     @property
     def seeds(self) -> str:
@@ -140,3 +141,8 @@ class Subject:
         scores = {row.label: self.score(protocol, row.label) for row in self.rows}
         found = [row for row in self.rows if scores[row.label] is not None]
         return sorted(found, key=lambda row: -self.sign * (scores[row.label] or 0.0))
+
+
+def named(dataset: str, *, synthetic: bool) -> str:
+    """A data set, with a word where it is made up."""
+    return dataset + (" (synthetic data)" if synthetic else "")

@@ -22,12 +22,13 @@ from markupsafe import Markup, escape
 import mmbench
 from mmbench.leaderboard import AVERAGE, Row, Section
 from mmbench.numbers import fixed, share
-from mmbench.summary import QUANTITIES, SHAPLEY, effective_rate, overall, quantity
+from mmbench.summary import effective_rate, quantity
 from mmbench.tables import (
     SYNTHETIC,
     Cell,
     defined,
     heading,
+    in_short,
     lines,
     metrics,
     number,
@@ -153,29 +154,9 @@ def _row(row: Row, key: str) -> dict[str, Any]:
 
 
 def _summary(section: Section, protocol: str, ids: Mapping[str, str]) -> dict[str, Any]:
-    """The quantities of each row, the best first, those without a rank last."""
-    facts, every = section.facts, section.summaries
-    about = facts["metrics"][facts["headline"]]
-    chosen = every[(every["protocol"] == protocol) & (every["label"] == overall(facts["labels"]))]
-    found = {(v["method"], v["quantity"]): v["value"] for v in chosen.to_dict("records")}
-    there = set(chosen["quantity"])
-    order = [*QUANTITIES, *(f"{SHAPLEY}:{m}" for m in facts["data"]["modalities"])]
-    names = [name for name in order if name in there]
-
-    def text(value: float, name: str) -> str:
-        if quantity(name).whole:
-            return fixed(value, 0)
-        return share(value) if quantity(name).share else number(value, about)
-
-    sign = -1 if about["higher_is_better"] else 1
-    best_first = sorted(
-        ids,
-        key=lambda label: (
-            found.get((label, "rank"), math.inf),
-            sign * found.get((label, "score"), math.nan),
-        ),
-    )
-    average = facts["protocols"][protocol]["average"]
+    facts = section.facts
+    about, average = facts["metrics"][facts["headline"]], facts["protocols"][protocol]["average"]
+    names, told = in_short(section, protocol)
     return {
         "protocol": protocol,
         "columns": [
@@ -186,17 +167,7 @@ def _summary(section: Section, protocol: str, ids: Mapping[str, str]) -> dict[st
             }
             for name in names
         ],
-        "lines": [
-            {
-                "row": ids[label],
-                "label": label,
-                "cells": [
-                    (found[label, n], text(found[label, n], n)) if (label, n) in found else None
-                    for n in names
-                ],
-            }
-            for label in best_first
-        ],
+        "lines": [{"row": ids[label], "label": label, "cells": cells} for label, cells in told],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,9 @@ from mmbench.summary import (
     QUANTITIES,
     SHAPLEY,
     effective_rate,
-    overall,
     quantity,
-    violations_of,
 )
-from mmbench.tables import defined, heading, number, reading, untested
+from mmbench.tables import defined, heading, in_short, number, reading, untested
 from mmbench.tables import lines as lines_of
 
 MARK = "↓"
@@ -96,42 +93,13 @@ def _folded(told: str, title: str) -> Iterator[str]:
 
 def _summaries(section: Section, protocol: str) -> str:
     """A line for each method, the best first, and those without a rank last."""
-    facts, every = section.facts, section.summaries
-    about = facts["metrics"][facts["headline"]]
-    chosen = every[(every["protocol"] == protocol) & (every["label"] == overall(facts["labels"]))]
-    found = {(v["method"], v["quantity"]): v["value"] for v in chosen.to_dict("records")}
-    there = set(chosen["quantity"])
-    names = [n for n in QUANTITIES if n in there] + [
-        n for n in sorted(there - set(QUANTITIES), key=list(_shapleys(facts)).index)
-    ]
-    pairs = violations_of(facts["protocols"][protocol], facts["data"]["modalities"])
-    sign = -1 if about["higher_is_better"] else 1
-
-    def text(method: str, name: str) -> str:
-        if (method, name) not in found:
-            return "-"
-        value = found[method, name]
-        if name == "violations":
-            return f"{fixed(value, 0)} of {pairs}"
-        if quantity(name).whole:
-            return fixed(value, 0)
-        return share(value) if quantity(name).share else number(value, about)
-
-    order = sorted(
-        section.rows,
-        key=lambda row: (
-            found.get((row.label, "rank"), math.inf),
-            sign * found[row.label, "score"],
-        ),
-    )
-    average = facts["protocols"][protocol]["average"]
+    names, lines = in_short(section, protocol)
+    average = section.facts["protocols"][protocol]["average"]
     header = ["Method", *(average if n == "score" else quantity(n).title for n in names)]
-    return _table(header, [[row.label, *(text(row.label, n) for n in names)] for row in order])
-
-
-def _shapleys(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Names of each modality's quantity, in the data set's order."""
-    return (f"{SHAPLEY}:{m}" for m in facts["data"]["modalities"])
+    return _table(
+        header,
+        [[label, *(cell[1] if cell else "-" for cell in cells)] for label, cells in lines],
+    )
 
 
 def _scores(section: Section, protocol: str, metric: str) -> str:

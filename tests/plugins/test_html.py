@@ -98,6 +98,17 @@ def test_what_a_test_found_stands_at_both_cells(page):
     ]
 
 
+def test_violations_are_told_beside_the_number_of_comparisons_and_sort_as_a_number(make_manifest):
+    manifests = [make_manifest("alpha"), make_manifest("beta", scores=(0.9, 0.4, 0.8))]
+    page = Page(Html().render(Leaderboard.from_manifests("small", manifests)))
+    told = {
+        "".join(texts): a["data-value"]
+        for t, a, texts in page.elements
+        if "of 2" in "".join(texts[:1])
+    }
+    assert told == {"0 of 2": "0.000000", "1 of 2": "1.000000"}
+
+
 def test_a_star_an_arrow_and_the_best_are_marked(page):
     (starred,) = (told for told in page.all("td") if "*" in told and "±" in told)
     assert starred == "57.50* ± 3.54"
