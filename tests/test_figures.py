@@ -411,7 +411,7 @@ def test_names_cover_neither_each_other_nor_another_marker(seed):
     figure = sheet(5.0, 4.4, "crowd")
     ax = figure.subplots()
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    name_markers(ax, marked, [(0.1, 0.1), (0.9, 0.9)])
+    name_markers(ax, marked, [[(0.1, 0.1), (0.9, 0.9)]])
     figure.draw_without_rendering()
     names = {t.get_text(): t.get_window_extent() for t in ax.texts if t.get_text()}
     assert set(names) == {each.name for each in marked}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from mmbench.figures.subject import Subject
 
 SMALLEST, LARGEST = 16.0, 150.0
 """Areas of markers, points squared."""
+FRONT: dict[str, Any] = {"color": "#999999", "linewidth": 2.5, "alpha": 0.6}
 INSTANT = 0.01
 """Seconds: what learns in less, if it learns at all, would leave a logarithmic axis to itself."""
 
@@ -48,7 +50,10 @@ def cost(subject: Subject) -> Figure:
     at_once = dict.fromkeys(
         p.method for found in every.values() for p in found if p.seconds < INSTANT
     )
-    note = f"Mean of {subject.seeds}. Line: nothing scores better without taking longer."
+    fronts = any(len(pareto(found, subject.sign)) > 1 for found in panels.values())
+    note = f"Mean of {subject.seeds}."
+    if fronts:
+        note += " Line: nothing scores better without taking longer."
     if at_once:
         note += f"\nNot drawn, for training takes no time: {', '.join(at_once)}."
     with styled():
@@ -60,11 +65,13 @@ def cost(subject: Subject) -> Figure:
         for ax, (protocol, found) in zip(axes, panels.items(), strict=True):
             _panel(ax, subject, protocol, found, largest)
         figure.legend(
-            handles=_legend(subject, largest), loc="outside right center", labelspacing=0.9
+            handles=_legend(subject, largest, fronts=fronts),
+            loc="outside right center",
+            labelspacing=0.9,
         )
         figure.supxlabel(note, **NOTE)
-        for ax, found in zip(axes, panels.values(), strict=True):
-            _name(ax, subject, found, largest)
+        for ax, (protocol, found) in zip(axes, panels.items(), strict=True):
+            _name(ax, subject, protocol, found, largest)
     return figure
 
 
@@ -104,19 +111,14 @@ def _panel(ax: Axes, subject: Subject, protocol: str, found: Sequence[Point], la
     ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    if (
-        subject.ceiling is not None
-        and (top := subject.score(protocol, subject.ceiling)) is not None
-    ):
-        ax.axhline(subject.scale * top, **CEILING)
+    if (top := _ceiling(subject, protocol)) is not None:
+        ax.axhline(top, **CEILING)
     front = pareto(found, subject.sign)
     ax.plot(
         [p.seconds for p in front],
         [p.score for p in front],
-        color="#999999",
-        linewidth=2.5,
-        alpha=0.6,
         label="Pareto front",
+        **FRONT,
     )
     for point in sorted(found, key=lambda p: -p.parameters):  # small ones on top
         look = subject.looks[point.method]
@@ -138,13 +140,13 @@ def _panel(ax: Axes, subject: Subject, protocol: str, found: Sequence[Point], la
     ax.set_ylabel(subject.axis)
 
 
-def _legend(subject: Subject, largest: int) -> list[Line2D]:
+def _legend(subject: Subject, largest: int, *, fronts: bool) -> list[Line2D]:
     power = len(str(max(largest, 1))) - 1
     sizes = [10**k for k in range(power, max(power - 3, -1), -1)]
     ceiling, _ = references()
     return [
         *([ceiling] if subject.ceiling is not None else []),
-        Line2D([], [], color="#999999", linewidth=2.5, alpha=0.6, label="Pareto front"),
+        *([Line2D([], [], label="Pareto front", **FRONT)] if fronts else []),
         *(
             Line2D(
                 [],
@@ -160,13 +162,21 @@ def _legend(subject: Subject, largest: int) -> list[Line2D]:
     ]
 
 
-def _name(ax: Axes, subject: Subject, found: Sequence[Point], largest: int) -> None:
-    front = [(point.seconds, point.score) for point in pareto(found, subject.sign)]
+def _name(ax: Axes, subject: Subject, protocol: str, found: Sequence[Point], largest: int) -> None:
+    lines = [[(point.seconds, point.score) for point in pareto(found, subject.sign)]]
+    if (top := _ceiling(subject, protocol)) is not None:
+        lines.append([(x, top) for x in ax.get_xlim()])
     name_markers(
         ax,
         [
             Marked(p.method, (p.seconds, p.score), area(p.parameters, largest) ** 0.5 / 2)
             for p in found
         ],
-        front,
+        lines,
     )
+
+
+def _ceiling(subject: Subject, protocol: str) -> float | None:
+    """As it is drawn; None if there is none."""
+    top = None if subject.ceiling is None else subject.score(protocol, subject.ceiling)
+    return None if top is None else subject.scale * top

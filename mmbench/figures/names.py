@@ -46,9 +46,9 @@ class Marked:
 
 
 def name_markers(
-    ax: Axes, marked: Sequence[Marked], line: Sequence[tuple[float, float]] = ()
+    ax: Axes, marked: Sequence[Marked], lines: Sequence[Sequence[tuple[float, float]]] = ()
 ) -> None:
-    """Writes each name; a leader goes to it where it is not next to its marker. line: to stay clear of."""
+    """Writes each name; a leader goes to it where it is not next to its marker. lines: to stay clear of."""
     figure = ax.get_figure()
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()  # places are known once the layout is
@@ -56,8 +56,9 @@ def name_markers(
     for each in marked:
         (x, y), half = ax.transData.transform(each.at), each.half * sheet.pixel
         sheet.markers.append(Bbox.from_extents(x - half, y - half, x + half, y + half))
-    for a, b in pairwise(ax.transData.transform(line) if line else ()):
-        sheet.lines += sheet.dots(a, b)
+    for line in lines:
+        for a, b in pairwise(ax.transData.transform(line)):
+            sheet.lines += sheet.dots(a, b)
     for own in sorted(range(len(marked)), key=lambda own: -sheet.neighbours(own)):
         text = ax.annotate(
             marked[own].name,

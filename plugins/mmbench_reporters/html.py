@@ -52,7 +52,7 @@ class Html(mmbench.Reporter):
             for name in ("page.css", "page.js", "page.html")
         )
         environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        environment.filters |= {"prose": _prose, "fixed": fixed}
+        environment.filters |= {"prose": _prose, "fixed": fixed, "label": _label}
         sections = [_section(s, f"s{n}") for n, s in enumerate(leaderboard.sections)]
         rows = [row for s in leaderboard.sections for row in s.rows]
         facts = [s.facts for s in leaderboard.sections]
@@ -89,6 +89,11 @@ def _prose(text: str) -> Markup:
     parts = [escape(part) for part in re.split(r"`([^`]*)`", text)]
     parts[1::2] = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
     return Markup("").join(parts)
+
+
+def _label(text: str) -> Markup:
+    """Where there is no room, it goes on below from its settings."""
+    return Markup("<wbr>[").join(escape(part) for part in text.split("["))
 
 
 def _privileges(row: Row) -> Sequence[str]:

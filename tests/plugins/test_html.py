@@ -13,7 +13,7 @@ from mmbench_reporters.html import Html, _ticks
 class Page(HTMLParser):
     """Elements with their attributes and texts; void ones are known, all others have to be closed."""
 
-    VOID = ("meta", "link", "input", "line", "polyline", "polygon", "br")
+    VOID = ("meta", "link", "input", "line", "polyline", "polygon", "br", "wbr")
 
     def __init__(self, text):
         super().__init__()
