@@ -109,7 +109,7 @@ def _embedding(shown: embedding.Embedding, points: str) -> str:
             _shell(
                 [
                     f"mmbench run --method {methods} --dataset {shown.dataset} --seeds 1 --embeddings --store more",
-                    f"mmbench figures {shown.dataset} --kind embedding --method {methods} --store more",
+                    f"mmbench figures {shown.dataset} --kind embedding --method {methods} --store more --format svg",
                 ]
             ),
         ]

@@ -424,6 +424,16 @@ def test_names_cover_neither_each_other_nor_another_marker(seed):
             assert each.name == name or not box.contains(*ax.transData.transform(each.at))
 
 
+def test_a_name_keeps_clear_of_every_line():
+    figure = sheet(5.0, 4.4, "two")
+    ax = figure.subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    level, upright = [(0.5, 0.5), (1.0, 0.5)], [(0.5, 0.0), (0.5, 1.0)]
+    name_markers(ax, [Marked("method", (0.5, 0.5), 4.0)], [level, upright])
+    (text,) = ax.texts
+    assert text.get_ha() == "right" and text.get_position()[0] < 0
+
+
 def test_what_does_not_compete_is_drawn_only_if_asked(make_manifest):
     constant = make_manifest("constant")
     constant["method"] |= {"competes": False, "privileges": []}
