@@ -90,7 +90,7 @@ def clouds(subject: Subject, store: Store) -> list[Cloud]:
     Of each group the first `EACH` samples of the test split.
     """
     manifests = {m["key"]: m for m in store.manifests(subject.board.dataset)}
-    found = []
+    found: list[Cloud] = []
     for row in subject.rows:
         for brief in row.finished:
             manifest = manifests.get(brief["key"], {})

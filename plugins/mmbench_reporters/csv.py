@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 import mmbench
-from mmbench.leaderboard import AVERAGE, Section
+from mmbench.leaderboard import AVERAGE, DIGITS, Section
 from mmbench.numbers import fixed
 
 ORDER = [
@@ -41,11 +41,11 @@ class Csv(mmbench.Reporter):
         """CSV with a header."""
         parts = [_table(leaderboard.dataset, section) for section in leaderboard.sections]
         table = pd.concat(parts) if parts else pd.DataFrame(columns=ORDER)
-        return table[ORDER].to_csv(index=False, float_format=_six, lineterminator="\n")
+        return table[ORDER].to_csv(index=False, float_format=_text, lineterminator="\n")
 
 
-def _six(value: Any) -> str:
-    return fixed(value, 6)
+def _text(value: Any) -> str:
+    return fixed(value, DIGITS)
 
 
 def _table(dataset: str, section: Section) -> pd.DataFrame:

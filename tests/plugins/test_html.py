@@ -109,6 +109,14 @@ def test_violations_are_told_beside_the_number_of_comparisons_and_sort_as_a_numb
     assert told == {"0 of 2": "0.000000", "1 of 2": "1.000000"}
 
 
+def test_a_label_may_break_before_its_settings_and_nothing_else_of_it_changes(make_manifest):
+    manifest = make_manifest()
+    manifest["job"]["label"] = "alpha[width=<8>]"
+    text = Html().render(Leaderboard.from_manifests("small", [manifest]))
+    assert text.count('<th scope="row">alpha<wbr>[width=&lt;8&gt;]</th>') == 4
+    assert Page(text).all("th", scope="row").count("alpha[width=<8>]") == 4
+
+
 def test_a_star_an_arrow_and_the_best_are_marked(page):
     (starred,) = (told for told in page.all("td") if "*" in told and "±" in told)
     assert starred == "57.50* ± 3.54"
