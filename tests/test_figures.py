@@ -428,6 +428,13 @@ def test_names_cover_neither_each_other_nor_another_marker(seed):
             assert each.name == name or not box.contains(*ax.transData.transform(each.at))
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_has_no_mean_and_no_spread(make_manifest, seeds):
+    manifests = [make_manifest(seed=seed) for seed in range(seeds)]
+    subject = Subject.of(Leaderboard.from_manifests("small", manifests))
+    assert subject.over_seeds("mean") == ("1 seed" if seeds == 1 else "mean of 2 seeds")
+
+
 def test_a_name_keeps_clear_of_every_line():
     figure = sheet(5.0, 4.4, "two")
     ax = figure.subplots()

@@ -51,7 +51,7 @@ def cost(subject: Subject) -> Figure:
         p.method for found in every.values() for p in found if p.seconds < INSTANT
     )
     fronts = any(len(pareto(found, subject.sign)) > 1 for found in panels.values())
-    note = f"Mean of {subject.seeds}."
+    note = f"{subject.over_seeds('Mean')}."
     if fronts:
         note += " Line: nothing scores better without taking longer."
     if at_once:

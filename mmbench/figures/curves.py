@@ -49,7 +49,8 @@ def curves(subject: Subject) -> Figure:
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
         figure.supxlabel(
-            f"share of frames missing\nmean and standard deviation of {subject.seeds}", fontsize=9
+            f"share of frames missing\n{subject.over_seeds('mean and standard deviation')}",
+            fontsize=9,
         )
         figure.supylabel(subject.axis, fontsize=9)
         figure.legend(handles=_legend(subject, protocols[0]), loc="outside right center")

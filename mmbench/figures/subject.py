@@ -99,6 +99,10 @@ class Subject:
             else f"{few} to {many} seeds"
         )
 
+    def over_seeds(self, what: str) -> str:
+        """Of what a number is, e.g. "mean of 5 seeds"; one seed has no mean, nor a spread."""
+        return f"{what} of {self.seeds}" if self.seeds != "1 seed" else self.seeds
+
     @property
     def ceiling(self) -> str | None:
         """The label of the row that stands for the best possible."""
