@@ -127,7 +127,7 @@ class Steps:
     frames: Tensor
     """Which of the B T frames each row is."""
     starts: np.ndarray
-    """(longest + 1,) the first row of each step, and of those that are no frame."""
+    """(longest + 1,) the first row of each step, and how many rows there are."""
 
     @classmethod
     def of(cls, valid: Tensor) -> Steps:
@@ -142,7 +142,7 @@ class Steps:
 
     def packed(self, x: Tensor) -> Tensor:
         """The valid frames of x (B, T, D), (N, D)."""
-        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames, len(self.frames))  # type: ignore[no-untyped-call]
+        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames)  # type: ignore[no-untyped-call]
         return rows
 
     def padded(self, rows: Tensor) -> Tensor:
@@ -185,7 +185,6 @@ class _LSTM(torch.autograd.Function):
         gates = product(x, weight_in[None], bias[None])  # (N, 4h)
         states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
         transposed = weight.t().contiguous()
-        states[steps.starts[-1] :] = 0
         kernels.lstm(*arrays(gates, transposed), steps.starts, reverse, *arrays(states, cells))
         ctx.save_for_backward(x, weight_in, transposed, gates, states, cells)
         ctx.steps, ctx.reverse = steps, reverse
@@ -196,8 +195,6 @@ class _LSTM(torch.autograd.Function):
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_in, transposed, gates, states, cells = ctx.saved_tensors
         d_gates, earlier = torch.empty_like(gates), torch.empty_like(states)
-        for rows in (d_gates, earlier):
-            rows[ctx.steps.starts[-1] :] = 0
         kernels.lstm_backward(
             *arrays(d_states.contiguous(), transposed),
             ctx.steps.starts,
@@ -210,46 +207,38 @@ class _LSTM(torch.autograd.Function):
 
 
 class _Packed(torch.autograd.Function):
-    """Rows `at` of x, and zeros behind them up to so many rows."""
+    """Rows `at` of x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, at: Tensor) -> Tensor:
         ctx.save_for_backward(at)
         ctx.rows = len(x)
-        return _picked(x, at, rows)
+        return x.index_select(0, at)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (at,) = ctx.saved_tensors
-        return _placed(dy, at, ctx.rows), None, None
+        return _placed(dy, at, ctx.rows), None
 
 
 class _Padded(torch.autograd.Function):
-    """The other way round: the first rows of x as rows `at` of so many; the others are 0."""
+    """The other way round: x as rows `at` of so many; the others are 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
         ctx.save_for_backward(at)
-        ctx.rows = len(x)
         return _placed(x, at, rows)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (at,) = ctx.saved_tensors
-        return _picked(dy, at, ctx.rows), None, None
-
-
-def _picked(x: Tensor, at: Tensor, rows: int) -> Tensor:
-    y = x.new_empty(rows, x.shape[1])
-    y[: len(at)] = x.index_select(0, at)
-    y[len(at) :] = 0
-    return y
+        return dy.index_select(0, at), None, None
 
 
 def _placed(x: Tensor, at: Tensor, rows: int) -> Tensor:
-    return x.new_zeros(rows, x.shape[1]).index_copy_(0, at, x[: len(at)])
+    return x.new_zeros(rows, x.shape[1]).index_copy_(0, at, x)
 
 
 def valid_first(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
