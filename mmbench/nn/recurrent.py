@@ -132,13 +132,13 @@ class Steps:
     @classmethod
     def of(cls, valid: Tensor) -> Steps:
         """From what is valid (B, T)."""
-        counts, samples = valid.sum(1).sort(descending=True, stable=True)  # (B,)
-        longest = int(counts.max()) if len(counts) else 0
-        inside = torch.arange(longest, device=valid.device)[:, None] < counts  # (longest, B)
-        frame = samples[:, None] * valid.shape[1] + _valid_first(valid)[samples]  # (B, T)
-        frames = frame[:, :longest].t()[inside]
-        starts = np.concatenate([[0], inside.sum(1).cpu().numpy().cumsum()])
-        return cls(valid, frames, starts)
+        there = valid.cpu().numpy()
+        samples, frames = there.nonzero()
+        places = np.argsort(-there.sum(1), kind="stable").argsort()  # (B,) 0 for the longest sample
+        steps = (there.cumsum(1) - 1)[samples, frames]
+        order = np.lexsort([places[samples], steps])
+        at = torch.from_numpy((samples * there.shape[1] + frames)[order]).to(valid.device)
+        return cls(valid, at, np.concatenate([[0], np.bincount(steps).cumsum()]))
 
     def packed(self, x: Tensor) -> Tensor:
         """The valid frames of x (B, T, D), (N, D)."""
