@@ -138,6 +138,12 @@ def _remember(row, before, cell, state):
 
 
 @njit
+def _half(reverse, h):
+    """The columns of a direction's states, which stand beside those of the other one."""
+    return slice(h, 2 * h) if reverse else slice(0, h)
+
+
+@njit
 def _neighbours(starts, step, reverse):
     """Of a run's step: its first row, how many it has, the first row of the step before, how many go on."""
     t = len(starts) - 2 - step if reverse else step
@@ -151,18 +157,21 @@ def _neighbours(starts, step, reverse):
 
 @compiled
 def lstm(gates, weight, starts, reverse, states, cells):
-    """Writes the states and cells (N, h) of all steps.
+    """Writes the cells (N, h) of all steps, and states: of those (N, 2h) of two directions one half.
 
     gates (N, 4h) hold what the inputs give; `weight` (h, 4h) times the state before is added to it, and
     what is left there are the activations.
     """
-    nothing = np.zeros(cells.shape[1], np.float32)
+    h = cells.shape[1]
+    own = _half(reverse, h)
+    nothing = np.zeros(h, np.float32)
     for step in range(len(starts) - 1):
         first, n, before, going = _neighbours(starts, step, reverse)
-        _add_products(gates[first : first + going], states[before : before + going], weight)
+        _add_products(gates[first : first + going], states[before : before + going, own], weight)
         for k in range(n):
             at = first + k
-            _advance(gates[at], cells[before + k] if k < going else nothing, cells[at], states[at])
+            cell_before = cells[before + k] if k < going else nothing
+            _advance(gates[at], cell_before, cells[at], states[at, own])
 
 
 @njit(fastmath=FAST)
@@ -183,12 +192,13 @@ def _retreat(d_state, d_late, d_cell, row, before, told, d_row):
 
 @compiled
 def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gates, earlier):
-    """From the gradient of the states (N, h) that of what the inputs gave (N, 4h).
+    """From the gradient of the states that of what the inputs gave (N, 4h).
 
     `weight`, `starts` and `reverse` as given to `lstm`, gates, states and cells as it left them. Writes as
     well the state before each row's (N, h), which is what the gradient is to be multiplied by.
     """
     h = cells.shape[1]
+    own = _half(reverse, h)
     nothing = np.zeros(h, np.float32)
     most = starts[1] if len(starts) > 1 else 0
     d_late = np.zeros((most, h), np.float32)  # of the state, from the step after
@@ -196,7 +206,7 @@ def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gat
     told = np.empty((most, h), np.float32)
     for step in range(len(starts) - 2, -1, -1):
         first, n, before, going = _neighbours(starts, step, reverse)
-        earlier[first : first + going] = states[before : before + going]
+        earlier[first : first + going] = states[before : before + going, own]
         earlier[first + going : first + n] = 0
         told[:n] = cells[first : first + n]
         _squash_to_both_sides(told[:n].ravel())
@@ -204,6 +214,6 @@ def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gat
             at = first + k
             cell_before = cells[before + k] if k < going else nothing
             _retreat(
-                d_states[at], d_late[k], d_cell[k], gates[at], cell_before, told[k], d_gates[at]
+                d_states[at, own], d_late[k], d_cell[k], gates[at], cell_before, told[k], d_gates[at]
             )
         _products(d_late[:going], d_gates[first : first + going], weight)

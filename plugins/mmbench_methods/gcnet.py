@@ -147,12 +147,14 @@ class GCNet(mmbench.Method):
         there = batch.complete.valid
         missing = torch.stack([there[m] & ~batch.observed[m] for m in there], -1)  # (B, T, M)
         # Only nodes that lack anything, N of them.
-        lacking = Steps.of(missing.any(-1))
-        made = affine(lacking.packed(view.nodes), self.reconstruct.weight, self.reconstruct.bias)
-        truth = lacking.packed(torch.cat(list(batch.complete.features.values()), -1))
+        lacking = missing.any(-1).flatten().nonzero().squeeze(1)
+        nodes = view.nodes.flatten(0, 1).index_select(0, lacking)
+        made = affine(nodes, self.reconstruct.weight, self.reconstruct.bias)
+        frames = [x.flatten(0, 1).index_select(0, lacking) for x in batch.complete.features.values()]
+        truth = torch.cat(frames, -1)
         # A missing frame's features are its modality's mean together.
         widths = torch.tensor(list(self.spec.widths.values()), device=batch.device)
-        share = lacking.packed(missing / widths).repeat_interleave(widths, 1)  # (N, D)
+        share = (missing.flatten(0, 1)[lacking] / widths).repeat_interleave(widths, 1)  # (N, D)
         error = ((made - truth / self.scale.size).square() * share).sum()
         count = torch.stack(list(there.values())).any(0).sum().clamp(min=1)
         return {
@@ -183,13 +185,12 @@ class GraphNetwork(nn.Module):
         RGCN: W_0 x_i + sum_r mean_{j in N_i^r} W_r x_j, then GraphConv: W_1 x_i + W_2 sum_{j in N_i} x_j.
         """
         relations, graph = len(self.edges), len(self.relational.bias)
+        counts = self.edges @ steps.valid.t().to(x.dtype)  # (R, T, B)
         own, told = _of_each(self.relational.weight, 1 + relations, x).tensor_split([graph], 1)
-        counts = heard(x.new_ones(len(x), relations), self.edges, steps)  # (N, R, 1)
-        means = heard(told, self.edges, steps) / counts.clamp(min=1)
-        y = own + self.relational.bias + means.sum(1)
+        y = own + self.relational.bias + heard(told, self.edges, steps, 1 / counts.clamp(min=1))
         own, told = _of_each(self.neighbours.weight, 2, y).chunk(2, 1)
-        sums = heard(told, self.edges.sum(0, keepdim=True), steps)
-        return own + self.neighbours.bias + sums.squeeze(1)
+        near = self.edges.sum(0, keepdim=True)
+        return own + self.neighbours.bias + heard(told, near, steps, torch.ones_like(counts[:1]))
 
     def forward(self, x: Tensor, steps: Steps) -> Tensor:
         """Valid nodes x (N, 2e) to (N, h)."""
@@ -203,13 +204,12 @@ class GraphNetwork(nn.Module):
         return affine(mixed, self.project.weight, self.project.bias).relu()
 
 
-def heard(x: Tensor, edges: Tensor, steps: Steps) -> Tensor:
-    """Each node's sum over those that it hears: x (N, R d), some of it for each relation, to (N, R, d)."""
-    relations = len(edges)
-    told = steps.padded(x).unflatten(-1, (relations, -1))  # (B, T, R, d)
+def heard(x: Tensor, edges: Tensor, steps: Steps, shares: Tensor) -> Tensor:
+    """What each node hears, times its shares (R, T, B): x (N, R d), some for each relation, to (N, d)."""
+    told = steps.padded(x).unflatten(-1, (len(edges), -1))  # (B, T, R, d)
     sums = edges @ told.permute(2, 1, 0, 3).flatten(2)  # (R, T, B d), every sample in one product
-    sums = sums.unflatten(-1, (len(told), -1)).permute(2, 1, 0, 3)  # (B, T, R, d)
-    return steps.packed(sums.flatten(2)).unflatten(-1, (relations, -1))
+    means = sums.unflatten(-1, (len(told), -1)) * shares[..., None]
+    return steps.packed(means.sum(0).transpose(0, 1))
 
 
 def _of_each(weight: Tensor, count: int, x: Tensor) -> Tensor:
