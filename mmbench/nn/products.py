@@ -108,7 +108,11 @@ class _Batched(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
         a, b = ctx.saved_tensors
-        return matmul(dy, b.transpose(1, 2)), matmul(a.transpose(1, 2), dy)
+        if b.is_contiguous():
+            db = matmul(a.transpose(1, 2), dy)
+        else:  # a transposed matrix's gradient is the transposed of a product, in half the time
+            db = matmul(dy.transpose(1, 2), a).transpose(1, 2)
+        return matmul(dy, b.transpose(1, 2)), db
 
 
 def bmm(a: Tensor, b: Tensor) -> Tensor:

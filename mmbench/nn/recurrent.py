@@ -113,9 +113,9 @@ class Recurrent(nn.Module):
         return x
 
     def _merge(self, states: Tensor) -> Tensor:
-        if self.merge == "sum":
-            return states.unflatten(-1, (-1, self.width)).sum(-2)
-        return states
+        if self.merge == "concat" or not self.backwards:
+            return states
+        return states.view(*states.shape[:-1], 2, self.width).sum(-2)
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,12 @@ def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gat
             at = first + k
             cell_before = cells[before + k] if k < going else nothing
             _retreat(
-                d_states[at, own], d_late[k], d_cell[k], gates[at], cell_before, told[k], d_gates[at]
+                d_states[at, own],
+                d_late[k],
+                d_cell[k],
+                gates[at],
+                cell_before,
+                told[k],
+                d_gates[at],
             )
         _products(d_late[:going], d_gates[first : first + going], weight)

@@ -131,8 +131,9 @@ class GCNet(mmbench.Method):
         """The nodes and what is told from them."""
         valid = torch.stack(list(batch.valid.values())).any(0)  # (B, T)
         steps = Steps.of(valid)
-        x = torch.cat([drop(batch.features[m]) for m, drop in self.input_dropout.items()], -1)
-        states = self.recurrent.packed(steps.packed(x) / self.scale.size, steps)  # (N, 2e)
+        frames = {m: steps.packed(x) for m, x in batch.features.items()}  # of N valid nodes
+        x = torch.cat([drop(frames[m]) for m, drop in self.input_dropout.items()], -1)
+        states = self.recurrent.packed(x / self.scale.size, steps)  # (N, 2e)
         by_time, by_speaker = (graph(states, steps) for graph in self.graphs)
         nodes = steps.padded(by_time + by_speaker)
         if self.readout == "last":
@@ -150,7 +151,9 @@ class GCNet(mmbench.Method):
         lacking = missing.any(-1).flatten().nonzero().squeeze(1)
         nodes = view.nodes.flatten(0, 1).index_select(0, lacking)
         made = affine(nodes, self.reconstruct.weight, self.reconstruct.bias)
-        frames = [x.flatten(0, 1).index_select(0, lacking) for x in batch.complete.features.values()]
+        frames = [
+            x.flatten(0, 1).index_select(0, lacking) for x in batch.complete.features.values()
+        ]
         truth = torch.cat(frames, -1)
         # A missing frame's features are its modality's mean together.
         widths = torch.tensor(list(self.spec.widths.values()), device=batch.device)
@@ -194,7 +197,9 @@ class GraphNetwork(nn.Module):
 
     def forward(self, x: Tensor, steps: Steps) -> Tensor:
         """Valid nodes x (N, 2e) to (N, h)."""
-        states = self.recurrent.packed(torch.cat([x, self.messages(x, steps)], -1), steps)  # (N, 2h)
+        states = self.recurrent.packed(
+            torch.cat([x, self.messages(x, steps)], -1), steps
+        )  # (N, 2h)
         asking = steps.padded(affine(states, self.match.weight, self.match.bias))  # (B, T, 2h)
         told = steps.padded(states)
         scores = bmm(asking, told.transpose(1, 2)).tanh()  # (B, T, T)
@@ -206,9 +211,9 @@ class GraphNetwork(nn.Module):
 
 def heard(x: Tensor, edges: Tensor, steps: Steps, shares: Tensor) -> Tensor:
     """What each node hears, times its shares (R, T, B): x (N, R d), some for each relation, to (N, d)."""
-    told = steps.padded(x).unflatten(-1, (len(edges), -1))  # (B, T, R, d)
+    told = steps.padded(x).view(*steps.valid.shape, len(edges), -1)  # (B, T, R, d)
     sums = edges @ told.permute(2, 1, 0, 3).flatten(2)  # (R, T, B d), every sample in one product
-    means = sums.unflatten(-1, (len(told), -1)) * shares[..., None]
+    means = sums.view(*shares.shape, -1) * shares[..., None]
     return steps.packed(means.sum(0).transpose(0, 1))
 
 
