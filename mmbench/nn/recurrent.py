@@ -9,7 +9,7 @@ features, h = `width`; N rows, the valid frames of all samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,8 +73,9 @@ class Recurrent(nn.Module):
         """
         ends = [last_valid(valid), valid.byte().argmax(1)]
         rows = torch.arange(len(x), device=x.device)
-        runs = zip(self._run(x, valid).split(self.forwards[0].hidden_size, -1), ends, strict=False)
-        return self._merge(torch.cat([run[rows, end] for run, end in runs], -1))
+        runs = self._run(x, valid).chunk(2 if self.backwards else 1, -1)
+        ended = [run[rows, end] for run, end in zip(runs, ends, strict=False)]
+        return self._merge(torch.cat(ended, -1))
 
     def packed(self, rows: Tensor, steps: Steps) -> Tensor:
         """The valid frames alone: rows (N, D) to the states (N, h or 2h)."""
@@ -105,7 +106,7 @@ class Recurrent(nn.Module):
         """The same of x (N, D), (N, h or 2h)."""
         if not _alone_on_cpu(x):
             return steps.packed(self._run(steps.padded(x), steps.valid))
-        run = {"lstm": lstm, "gru": gru}[self.cell]
+        run: Callable[..., Tensor] = lstm if self.cell == "lstm" else gru
         for number, cell in enumerate(self.forwards):
             if number:
                 x = self.dropout(x)
