@@ -59,13 +59,14 @@ class Bench:
         self.splits = {name: Split(samples) for name, samples in data.splits.items()}
         self.checkpoint = self.told = None
 
-    def made(self):
+    def made(self) -> tuple:
         methods = []
         for seed in self.seeds:
             torch.manual_seed(seed_of(seed, "init"))
             methods.append(self.cls(self.spec))
         sampler = discover().find("sampler", self.cls.sampler)(**methods[0].sampler_settings)
-        return methods, (methods, self.splits["train"], self.splits["valid"], sampler, self.seeds)
+        splits = self.splits["train"], self.splits["valid"]
+        return methods, (methods, *splits, sampler, self.seeds)
 
     def whole(self):
         methods, arguments = self.made()
@@ -96,7 +97,7 @@ class Bench:
     def left(self, methods, logs):
         """What must be the same: weights, predictions, logs without times."""
         test = self.splits["test"]
-        left = {}
+        left: dict = {}
         for number, (method, own) in enumerate(zip(methods, logs, strict=True)):
             left[number, "outputs"] = predict(method, test, [None]).tobytes()
             for name, value in method.state_dict().items():
@@ -270,7 +271,7 @@ def test_what_is_kept_out_of_sight_has_training_begin_anew(make_data, tmp_path, 
     whole = bench.whole()
 
     def stop(progress):
-        if progress.doing == "two 1/2" or cls is Closing and progress.doing == "one 2/3":
+        if progress.doing == "two 1/2" or (cls is Closing and progress.doing == "one 2/3"):
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -318,7 +319,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(make_data, tmp_pa
         }[damage]
     )
     told = []
-    methods, arguments = bench.made()
+    _, arguments = bench.made()
     checkpoint = Checkpoint(bench.path, {"keys": ["k"]})
     train_side_by_side(*arguments, lambda p: told.append(p.doing), lambda: None, checkpoint)
     assert told[0] == "one 1/3"
