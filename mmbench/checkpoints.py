@@ -41,8 +41,9 @@ KEPT = 30 * 86400.0
 class Checkpoint:
     """The file of jobs that are trained together."""
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], every: float | None = None) -> None:
         self.path, self.identity = path, json.dumps(identity, sort_keys=True)
+        self.every = EVERY if every is None else every
         self.last = time.monotonic()
         self.refused: str | None = None
         """Why none is written."""
@@ -76,7 +77,7 @@ class Checkpoint:
     @property
     def due(self) -> bool:
         """Whether it is time to write one."""
-        return self.refused is None and time.monotonic() - self.last >= EVERY
+        return self.refused is None and time.monotonic() - self.last >= self.every
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Puts a state in the place of the one before; a disk that is full ends it, and not the training."""
@@ -201,7 +202,9 @@ class _Held:
     def compare(self, when: str, what: str) -> bool:
         """Whether nothing has changed; else there are no checkpoints from now on, and the reason is kept."""
         reference = self.fresh if when == "before" else self.reference
-        if place := attributes.changed(reference, self.look()):
+        if self.checkpoint.refused is None and (
+            place := attributes.changed(reference, self.look())
+        ):
             self.checkpoint.refused = f"{place} changed {when} {what}, and is in no state_dict()"
         return self.checkpoint.refused is None
 
