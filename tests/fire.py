@@ -30,7 +30,7 @@ from typing import Any
 import click
 import numpy as np
 
-from mmbench import cli, leaderboard, runner, training, verify, work
+from mmbench import checkpoints, cli, leaderboard, runner, training, verify, work
 from mmbench.leaderboard import Leaderboard, write_leaderboard
 from mmbench.markdown import table
 from mmbench.registry import discover
@@ -86,6 +86,8 @@ class Tally:
     moments: int = 0
     finished: int = 0
     """Results in the store at all of these moments together."""
+    resumed: int = 0
+    """Trainings that had gone on from a checkpoint in these runs."""
     lost: int = 0
     wrong: int = 0
 
@@ -99,6 +101,7 @@ class Range:
     """By folder of a finished result the hash of its files."""
 
     def __post_init__(self) -> None:
+        self.output = self.root.with_name(f"{self.root.name}.output")
         self.plugin = self.root / "spark.py"
         self.plugin.write_text(SPARK)
         self.registry = discover([self.plugin])
@@ -151,6 +154,8 @@ class Range:
         told: dict[str, Any] = {}
         for manifest in self.store.manifests():
             manifest |= {"finished": "then", "peak_memory_mib": 1.0}
+            for name in ("commit", "dirty"):  # of a checkout that somebody works in
+                manifest["environment"].pop(name, None)
             manifest["seconds"] = dict.fromkeys(manifest["seconds"], 1.0)
             for log in manifest["training"]:
                 log |= {"seconds": 1.0, "spent": {}}
@@ -189,7 +194,7 @@ class Run:
 
     def __init__(self, place: Range, prepare: Callable[[], None] = lambda: None) -> None:
         self.reader, writer = os.pipe()
-        self.rest, self.stored, self.phase = b"", set[str](), "start"
+        self.rest, self.stored, self.phase, self.resumed = b"", set[str](), "start", 0
         self.pid = os.fork()
         if not self.pid:
             _child(place, writer, prepare)
@@ -210,6 +215,8 @@ class Run:
         for line in map(bytes.decode, lines):
             if line.startswith("stored "):
                 self.stored.add(line.removeprefix("stored "))
+            elif line == "resumed":
+                self.resumed += 1
             else:
                 self.phase = line
                 yield line
@@ -234,7 +241,7 @@ def _child(place: Range, writer: int, prepare: Callable[[], None]) -> None:
     os.setsid()
     status = 1
     try:
-        sink = os.open(place.root / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        sink = os.open(place.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number in (1, 2):
             os.dup2(sink, number)
 
@@ -256,6 +263,7 @@ def _child(place: Range, writer: int, prepare: Callable[[], None]) -> None:
             setattr(module, name, wrapped)
 
         entering(training._StageLoop, "epoch", "training")
+        entering(checkpoints, "_restore", "resumed")
         entering(work, "evaluate", "evaluation")
         entering(Store, "save", "saving", "training")
         entering(leaderboard, "write_leaderboard", "leaderboard")
@@ -310,7 +318,7 @@ def operations(place: Range) -> int:
     place.reset()
     run = Run(place, prepare)
     if run.wait() != 0:
-        raise RuntimeError((place.root / "output").read_text())
+        raise RuntimeError(place.output.read_text())
     return int(counts.read_text())
 
 
@@ -337,7 +345,7 @@ def spans_of(place: Range) -> dict[str, float]:
         since, before = time.monotonic(), told
     sums.setdefault(before, []).append(time.monotonic() - since)
     if run.wait() != 0:
-        raise RuntimeError((place.root / "output").read_text())
+        raise RuntimeError(place.output.read_text())
     return {phase: float(np.mean(values)) for phase, values in sums.items()}
 
 
@@ -374,7 +382,7 @@ def fire(
     phases = [PHASES[i % len(PHASES)] for i in rng.permutation(left["random"])]
     while left.total():
         kind = str(rng.choice(sorted(left.elements())))
-        stored: set[str] = set()
+        stored, resumed = set[str](), 0
         if kind == "command":
             killed, at = cold(place, rng), "a command with 2 workers"
         else:
@@ -383,13 +391,13 @@ def fire(
             else:
                 run = Run(place, before_operation(place, int(rng.integers(1, total))))
             status = run.wait()
-            stored, at = run.stored, run.phase
+            stored, resumed, at = run.stored, run.resumed, run.phase
             killed = status == -signal.SIGKILL
             if not killed and status != 0:
-                raise RuntimeError((place.root / "output").read_text())
+                raise RuntimeError(place.output.read_text())
             if kind == "operation":
                 at = f"{at}, before an operation on a file"
-        tally = tallies.setdefault(at if killed else "complete", Tally())
+        tally = tallies.setdefault(at if killed else "not at all: complete", Tally())
         finished, lost, wrong = place.check(stored)
         if killed:
             left[kind] -= 1
@@ -402,13 +410,14 @@ def fire(
             place.reset()
         tally.moments += 1
         tally.finished += finished
+        tally.resumed += resumed
         tally.lost += lost
         tally.wrong += wrong
     run = Run(place)
     if run.wait() != 0:
-        raise RuntimeError((place.root / "output").read_text())
+        raise RuntimeError(place.output.read_text())
     place.check(run.stored)
-    tally = tallies.setdefault("complete", Tally())
+    tally = tallies.setdefault("not at all: complete", Tally())
     tally.moments += 1
     tally.finished += len(place.known)
     tally.wrong += place.agree(expected)
@@ -433,11 +442,8 @@ def main(kills: int, commands: int, seconds: float, seed: int) -> None:
         root = Path(folder, "range")
         root.mkdir()
         tallies = fire(root, kills, commands, seed, lambda text: click.echo(text, err=True))
-    names = ("moment", "moments", "finished results there", "lost", "wrong")
-    rows = [
-        [at, *map(str, (t.moments, t.finished, t.lost, t.wrong))]
-        for at, t in sorted(tallies.items())
-    ]
+    names = ("killed in", "moments", "finished results there", "trainings gone on", "lost", "wrong")
+    rows = [[at, *map(str, vars(t).values())] for at, t in sorted(tallies.items())]
     every = list(tallies.values())
     bad = sum(t.lost + t.wrong for t in every)
     rows.append(
@@ -446,7 +452,7 @@ def main(kills: int, commands: int, seconds: float, seed: int) -> None:
             *(str(sum(getattr(t, name) for t in every)) for name in vars(every[0])),
         ]
     )
-    click.echo(table(names, rows))
+    click.echo(table(names, rows, ["killed in"]))
     sys.exit(1 if bad else 0)
 
 

@@ -429,21 +429,6 @@ def test_a_disk_that_fills_is_told_and_leaves_what_was_there(store, monkeypatch,
     assert not list(store.root.glob(f"{module.UNFINISHED}*"))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 3 MiB, where this user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
-    if (
-        not sys.platform.startswith("linux")
-        or subprocess.run(mount, capture_output=True).returncode
-    ):
-        pytest.skip("mounting a file system needs root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_real_disk_that_is_full_is_told_before_and_while_results_are_written(small_disk):
     store = Store(small_disk / "runs")
     store.check_writable()

@@ -19,12 +19,12 @@ import torch
 
 from mmbench import checkpoints, datafile
 from mmbench.batching import Batch, Split
+from mmbench.checkpoints import Checkpoint
 from mmbench.checks import made_up
 from mmbench.checks.core import check, told
 from mmbench.checks.failures import NotApplicable, fail
 from mmbench.checks.made_up import CLASSES, LABELS, SCORE, SameEveryTime, Setting, setting
 from mmbench.checks.randomness import seeded, untouched
-from mmbench.checkpoints import Checkpoint
 from mmbench.data import Schedule
 from mmbench.jobs import Progress
 from mmbench.methods import Method
