@@ -86,8 +86,9 @@ class Checkpoint:
         content = body.getbuffer()
         try:
             _sweep(self.path.parent)
-            with replacing(self.path) as file:
-                file.write_bytes(hashlib.sha256(content).digest() + content)
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                file.write(hashlib.sha256(content).digest())
+                file.write(content)
         except OSError as error:
             self.refused = f"{self.path.parent} cannot be written: {error.strerror or error}"
             _notice(f"{self.refused}. Training goes on without checkpoints.")
@@ -129,6 +130,9 @@ def train_side_by_side(
             found = None
         for number, n_epochs in enumerate(epochs):
             if found is not None and number < found["stage"]:
+                if len(methods) == 1:  # parameters lie in memory as that stage has left them
+                    for step in plans[0][number].steps:
+                        Alone(methods, []).flatten(step.updates)
                 done += n_epochs
                 continue
             before = found["before"] if found is not None else None
