@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmbench import attributes, training
 from mmbench.batching import Split
@@ -220,7 +221,7 @@ def _state(loop: training._StageLoop) -> dict[str, Any]:
         "now": _tensors(loop),
         "best": loop.best_state,
         "optimisers": [update.optimiser.state_dict() for update in loop.updates],
-        "plateaus": [u.plateau.state_dict() if u.plateau else None for u in loop.updates],
+        "plateaus": [plateau and plateau.state_dict() for plateau in _plateaus(loop)],
         "generators": [generator.get_state() for generator in _generators(loop)],
         "streams": json.dumps(streams, default=lambda array: array.tolist()),
         "log": json.dumps(asdict(loop.log)),
@@ -238,12 +239,11 @@ def _restore(loop: training._StageLoop, state: Mapping[str, Any]) -> None:
         for name, value in _tensors(loop).items():
             value.copy_(state["now"][name])
     loop.best_state = state["best"]
-    for update, optimiser, plateau in zip(
-        loop.updates, state["optimisers"], state["plateaus"], strict=True
-    ):
+    for update, optimiser in zip(loop.updates, state["optimisers"], strict=True):
         update.optimiser.load_state_dict(optimiser)
-        if update.plateau:
-            update.plateau.load_state_dict(plateau)
+    for plateau, kept in zip(_plateaus(loop), state["plateaus"], strict=True):
+        if plateau:
+            plateau.load_state_dict(kept)
     for generator, kept in zip(_generators(loop), state["generators"], strict=True):
         generator.set_state(kept.cpu())
     streams = json.loads(state["streams"])
@@ -259,6 +259,11 @@ def _tensors(loop: training._StageLoop) -> dict[str, Any]:
     seeds = loop.seeds
     state = seeds.method.state_dict() if isinstance(seeds, Alone) else seeds.state
     return {name: value.detach() for name, value in state.items()}
+
+
+def _plateaus(loop: training._StageLoop) -> list[ReduceLROnPlateau | None]:
+    found = [update.plateau for update in loop.updates]
+    return [plateau if isinstance(plateau, ReduceLROnPlateau) else None for plateau in found]
 
 
 def _generators(loop: training._StageLoop) -> Iterator[torch.Generator]:

@@ -139,8 +139,7 @@ class Range:
         found = self.results()
         lost = [name for name in (*self.known, *told) if name not in found]
         wrong = [name for name, sha in self.known.items() if found.get(name, sha) != sha]
-        if found:
-            wrong += [f.where + f.text for f in verify.verify(self.store, self.registry).wrong]
+        wrong += self.verified([name for name in found if name not in self.known])
         for file in self.boards.glob("[!.]*"):
             if not file.read_text().endswith("\n"):
                 wrong.append(f"{file} is cut off")
@@ -148,6 +147,16 @@ class Range:
             click.echo(problem, err=True)
         self.known = found
         return len(found), len(lost), len(wrong)
+
+    def verified(self, names: list[str]) -> list[str]:
+        """What `mmbench verify` finds in some results; the others have not changed since it looked."""
+        if not names:
+            return []
+        with TemporaryDirectory() as folder:
+            for name in names:
+                shutil.copytree(self.store.root / name, Path(folder, name))
+            report = verify.verify(Store(Path(folder)), self.registry)
+            return [f"{finding.where}: {finding.text}" for finding in report.wrong]
 
     def whole(self) -> dict[str, Any]:
         """What a complete grid says, and its leaderboards: without whatever tells of time."""
@@ -244,6 +253,7 @@ def _child(place: Range, writer: int, prepare: Callable[[], None]) -> None:
         sink = os.open(place.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number in (1, 2):
             os.dup2(sink, number)
+        sys.stdout = sys.stderr = os.fdopen(sink, "w", buffering=1)
 
         def tell(line: str) -> None:
             os.write(writer, f"{line}\n".encode())
@@ -313,7 +323,7 @@ def operations(place: Range) -> int:
             counts.write_text(str(count))
             end(status)
 
-        os._exit = exit_and_tell  # type: ignore[assignment]
+        vars(os)["_exit"] = exit_and_tell
 
     place.reset()
     run = Run(place, prepare)
@@ -325,7 +335,7 @@ def operations(place: Range) -> int:
 def at_random(place: Range, phase: str, spans: dict[str, float], rng: np.random.Generator) -> Run:
     """A run that is killed at a random moment of a phase or, where it never comes to it, of its end."""
     run = Run(place)
-    entries = int(rng.integers(1, {"training": 10, "evaluation": 4, "saving": 4}.get(phase, 1) + 1))
+    entries = int(rng.integers(1, {"training": 8, "evaluation": 2, "saving": 2}.get(phase, 1) + 1))
     for told in run.told(time.monotonic() + 300):
         entries -= told == phase
         if not entries:
@@ -349,14 +359,14 @@ def spans_of(place: Range) -> dict[str, float]:
     return {phase: float(np.mean(values)) for phase, values in sums.items()}
 
 
-def cold(place: Range, rng: np.random.Generator) -> bool:
-    """The command itself, with two workers, killed after a random time; whether it was."""
+def cold(place: Range, seconds: float) -> bool:
+    """The command itself, with two workers, killed after some time; whether it was."""
     command = [sys.executable, "-m", "mmbench", *place.words, "--jobs", "2"]
     process = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        process.wait(rng.uniform(0.2, 1.0) * cold.seconds)  # type: ignore[attr-defined]
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -365,12 +375,17 @@ def cold(place: Range, rng: np.random.Generator) -> bool:
 
 
 def fire(
-    root: Path, kills: int, commands: int = 0, seed: int = 0, show: Callable[[str], None] = print
+    root: Path,
+    kills: int,
+    commands: int = 0,
+    seconds: float = 20.0,
+    seed: int = 0,
+    show: Callable[[str], None] = click.echo,
 ) -> dict[str, Tally]:
     """Kills so many runs, and so many commands; what became of each kind of moment."""
     rng, tallies = np.random.default_rng(seed), dict[str, Tally]()
     for module in (work, runner, verify):  # read once, not by each run
-        module.code_sha256 = _code_sha256  # type: ignore[attr-defined]
+        vars(module)["code_sha256"] = _code_sha256
     place = Range(root)
     total = operations(place)
     expected = place.whole()
@@ -384,12 +399,17 @@ def fire(
         kind = str(rng.choice(sorted(left.elements())))
         stored, resumed = set[str](), 0
         if kind == "command":
-            killed, at = cold(place, rng), "a command with 2 workers"
+            killed, at = cold(place, seconds * rng.uniform(0.2, 1.0)), "a command with 2 workers"
         else:
+            share = 1 - len(place.known) / (2 * SEEDS)  # of the grid that is left
             if kind == "random":
-                run = at_random(place, phases[left["random"] - 1], spans, rng)
+                phase = phases[left["random"] - 1]
+                if not share and phase in PHASES[1:4]:
+                    place.reset()
+                run = at_random(place, phase, spans, rng)
             else:
-                run = Run(place, before_operation(place, int(rng.integers(1, total))))
+                most = max(total // 4, int(total * share))
+                run = Run(place, before_operation(place, int(rng.integers(1, most))))
             status = run.wait()
             stored, resumed, at = run.stored, run.resumed, run.phase
             killed = status == -signal.SIGKILL
@@ -430,18 +450,19 @@ _code_sha256 = lru_cache(maxsize=None)(work.code_sha256)
 
 
 @click.command()
-@click.option("--kills", default=60, show_default=True, help="Of runs in a fork.")
+@click.option("--kills", default=54, show_default=True, help="Of runs in a fork.")
 @click.option("--commands", default=6, show_default=True, help="Kills of commands with workers.")
 @click.option("--seconds", default=20.0, show_default=True, help="How long a command takes.")
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, commands: int, seconds: float, seed: int) -> None:
     """Print the kill table; status 1 if a result was lost or wrong."""
-    cold.seconds = seconds  # type: ignore[attr-defined]
     with TemporaryDirectory() as folder:
         os.environ["MMBENCH_CACHE"] = f"{folder}/cache"
         root = Path(folder, "range")
         root.mkdir()
-        tallies = fire(root, kills, commands, seed, lambda text: click.echo(text, err=True))
+        tallies = fire(
+            root, kills, commands, seconds, seed, lambda text: click.echo(text, err=True)
+        )
     names = ("killed in", "moments", "finished results there", "trainings gone on", "lost", "wrong")
     rows = [[at, *map(str, vars(t).values())] for at, t in sorted(tallies.items())]
     every = list(tallies.values())

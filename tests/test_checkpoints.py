@@ -75,7 +75,9 @@ class Bench:
     def trained(self, report=lambda progress: None):
         methods, arguments = self.made()
         self.checkpoint = Checkpoint(self.path, {"keys": ["k"]})
-        logs = train_side_by_side(*arguments, report, lambda: None, self.checkpoint)
+        logs = train_side_by_side(
+            *arguments, report=report, tick=lambda: None, checkpoint=self.checkpoint
+        )
         return self.left(methods, logs)
 
     def in_pieces(self):
@@ -321,7 +323,12 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(make_data, tmp_pa
     told = []
     _, arguments = bench.made()
     checkpoint = Checkpoint(bench.path, {"keys": ["k"]})
-    train_side_by_side(*arguments, lambda p: told.append(p.doing), lambda: None, checkpoint)
+    train_side_by_side(
+        *arguments,
+        report=lambda p: told.append(p.doing),
+        tick=lambda: None,
+        checkpoint=checkpoint,
+    )
     assert told[0] == "one 1/3"
     said = capsys.readouterr().err
     assert f"warning: {bench.path} is ignored: it is damaged. Training begins anew." in said

@@ -40,7 +40,7 @@ def test_a_disk_that_fills_in_the_middle_of_a_grid_stops_it_and_loses_nothing(sm
                         file.write(bytes(1024))
             return save(store, outcome)
 
-        Store.save = filling
+        Store.save = filling  # type: ignore[method-assign]
 
     run = fire.Run(there, fill)
     status, output = run.wait(), there.output.read_text()
