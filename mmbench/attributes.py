@@ -19,7 +19,7 @@ from mmbench.methods import Method, Stage
 from mmbench.missingness import MissingnessSampler
 
 _TORCHS = {*vars(nn.Module()), "_non_persistent_buffers_set"}
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_PLAIN = (type(None), bool, int, float, complex, str)
 
 
 def digests(
@@ -78,6 +78,8 @@ class _Walk:
     def of(self, value: Any) -> str:
         """A hash of a value, and of all that it refers to."""
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if isinstance(value, bytes):
+            return _hash(kind, hashlib.blake2b(value).hexdigest())
         if isinstance(value, _PLAIN):
             return _hash(kind, repr(value))
         if id(value) in self.kept:

@@ -59,24 +59,24 @@ class Bench:
         self.splits = {name: Split(samples) for name, samples in data.splits.items()}
         self.checkpoint = self.told = None
 
-    def made(self) -> tuple:
+    def made(self) -> tuple[list, dict]:
         methods = []
         for seed in self.seeds:
             torch.manual_seed(seed_of(seed, "init"))
             methods.append(self.cls(self.spec))
         sampler = discover().find("sampler", self.cls.sampler)(**methods[0].sampler_settings)
-        splits = self.splits["train"], self.splits["valid"]
-        return methods, (methods, *splits, sampler, self.seeds)
+        splits = {f"{name}_split": self.splits[name] for name in ("train", "valid")}
+        return methods, {**splits, "methods": methods, "sampler": sampler, "seeds": self.seeds}
 
     def whole(self):
         methods, arguments = self.made()
-        return self.left(methods, training.train_side_by_side(*arguments))
+        return self.left(methods, training.train_side_by_side(**arguments))
 
     def trained(self, report=lambda progress: None):
         methods, arguments = self.made()
         self.checkpoint = Checkpoint(self.path, {"keys": ["k"]})
         logs = train_side_by_side(
-            *arguments, report=report, tick=lambda: None, checkpoint=self.checkpoint
+            **arguments, report=report, tick=lambda: None, checkpoint=self.checkpoint
         )
         return self.left(methods, logs)
 
@@ -324,7 +324,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(make_data, tmp_pa
     _, arguments = bench.made()
     checkpoint = Checkpoint(bench.path, {"keys": ["k"]})
     train_side_by_side(
-        *arguments,
+        **arguments,
         report=lambda p: told.append(p.doing),
         tick=lambda: None,
         checkpoint=checkpoint,

@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import mmbench
 from mmbench import checkpoints, datafile, runner, work
+from mmbench.checkpoints import train_side_by_side
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
@@ -15,7 +16,7 @@ from mmbench.jobs import Epoch, Job, Outcome, Progress, begin_manifest
 from mmbench.registry import discover
 from mmbench.runner import Grid, expand, outstanding, resolve
 from mmbench.store import Store
-from mmbench.training import Diverged, train_side_by_side
+from mmbench.training import Diverged
 from mmbench_methods.constant import Constant
 
 SCHEDULE = Schedule(heads=10, epochs=1)
