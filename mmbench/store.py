@@ -120,9 +120,8 @@ class Store:
                 if outcome.representations:
                     sha256 = _write_arrays(temporary / REPRESENTATIONS, outcome.representations)
                     manifest["representations"] = {**manifest["representations"], "sha256": sha256}
-                manifest["sha256"] = _seal(manifest)
                 text = json.dumps(manifest, indent=1, allow_nan=False)
-                _write(temporary / MANIFEST, f"{text}\n".encode())
+                _write(temporary / MANIFEST, _sealed(text))
                 _flush(temporary)
                 self._place(temporary, target)
             finally:
@@ -270,8 +269,10 @@ def read_manifest(path: Path, *, sealed: bool = True) -> dict[str, Any]:
             raise ValueError(f"schema {manifest['schema']!r}, expected {SCHEMA}")
         if not isinstance(manifest["job"]["dataset"], str):
             raise ValueError("its job names no data set")
-        if sealed and manifest.pop("sha256", None) not in (None, _seal(manifest)):
-            raise ValueError("altered since it was written")
+        if sealed and manifest.pop("sha256", None) is not None:
+            body, _, _ = text.rpartition(_SEAL)
+            if text != _sealed(f"{body.decode()}\n}}"):
+                raise ValueError("altered since it was written")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as a manifest ({error!r})") from error
     return manifest
@@ -325,10 +326,13 @@ def _standing(manifest: Mapping[str, Any] | None) -> tuple[bool, str]:
     return manifest["status"] == "finished", str(manifest.get("finished", "")) or " "
 
 
-def _seal(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest without its own, however its file is laid out."""
-    plain = json.loads(json.dumps({k: v for k, v in manifest.items() if k != "sha256"}))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+_SEAL = b',\n "sha256": "'
+
+
+def _sealed(text: str) -> bytes:
+    """A JSON object, as it is laid out here, with the SHA-256 of all before it as its last value."""
+    body = text.removesuffix("\n}").encode()
+    return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:

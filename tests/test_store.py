@@ -466,11 +466,16 @@ def test_a_result_that_was_damaged_anywhere_is_none(data):
         path = store.save(Outcome(about, result.predictions, values))
         file = path / data.draw(st.sampled_from(sorted(f.name for f in path.iterdir())))
         content = bytearray(file.read_bytes())
-        at = data.draw(st.integers(0, len(content) - 1))
-        if data.draw(st.booleans()):
-            del content[at:]
+        how = data.draw(st.sampled_from(["cut", "any byte", "a digit"]))
+        digits = [i for i, byte in enumerate(content) if chr(byte).isdigit() and byte < 128]
+        if how == "a digit" and digits:
+            content[data.draw(st.sampled_from(digits))] ^= 1
         else:
-            content[at] ^= data.draw(st.integers(1, 255))
+            at = data.draw(st.integers(0, len(content) - 1))
+            if how == "cut":
+                del content[at:]
+            else:
+                content[at] ^= data.draw(st.integers(1, 255))
         file.write_bytes(content)
         shown = store.manifests()
         if store.finished(JOB):  # white space, or the like: it says what it said
