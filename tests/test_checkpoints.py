@@ -150,7 +150,9 @@ class Small(mmbench.Method):
         return {"task": (self.spec.task.loss(outputs, batch.truth)) * rng.rand(1).mean()}
 
     def stages(self):
-        step = Step(self.drawn, updates=[self], plateau=Plateau(0.5, 0))
+        # so slow that no epoch improves on the one before: the plateau halves the rate
+        slow = Plateau(0.5, 0)
+        step = Step(self.drawn, updates=[self], plateau=slow, learning_rate=1e-5)
         second = Step(self.drawn, updates=[self.head])
         return [
             Stage("one", data="incomplete", steps=[step]),
@@ -242,6 +244,21 @@ class Between(Small):
 
     def scaled(self, outputs, batch, rng):
         return {"task": self.drawn(outputs, batch, rng)["task"] * self.scale}
+
+
+class Preparing(Between):
+    """The same, but the stage that reads it makes it, from what the one before has learnt."""
+
+    name = "preparing"
+
+    def stages(self):
+        first, second = super().stages()
+        return [replace(first, prepare=None), replace(second, prepare=self.prepare)]
+
+
+def test_what_prepare_leaves_is_made_again_from_what_it_was_made_from(make_data, tmp_path):
+    bench = Bench(make_data, Preparing, tmp_path / "c.pt")
+    assert bench.in_pieces() == bench.whole() and len(bench.told) == 5
 
 
 class Hiding(Small):
