@@ -1,6 +1,6 @@
 """What a method holds beside its parameters and buffers: whether training has changed it.
 
-A checkpoint keeps parameters, buffers and whatever `get_extra_state` gives. What stands in other attributes, in
+A checkpoint keeps the values of parameters and buffers, and whatever `get_extra_state` gives. What stands in other attributes, in
 closures of stages or in a sampler would be lost with the process, so it is watched.
 """
 
@@ -47,23 +47,15 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
 def _attributes(method: nn.Module) -> Iterator[tuple[str, Any]]:
     for path, module in method.named_modules():
         prefix = f".{path}" if path else ""
-        for name in sorted(module._non_persistent_buffers_set):
-            yield f"{prefix}.{name}", _Content(getattr(module, name))
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                yield f"{prefix}.{name}", parameter.requires_grad
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                described = [str(tensor.dtype), *tensor.shape, tensor.requires_grad]
+                yield f"{prefix}.{name}", described
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             continue  # it says itself what it holds
         for name, value in vars(module).items():
             if name not in _TORCHS:
                 yield f"{prefix}.{name}", value
-
-
-class _Content:
-    """A tensor by its values, although the method knows it."""
-
-    def __init__(self, tensor: Tensor | None) -> None:
-        self.tensor = None if tensor is None else tensor.detach().clone()
 
 
 class _Walk:
@@ -77,6 +69,10 @@ class _Walk:
 
     def of(self, value: Any) -> str:
         """A hash of a value, and of all that it refers to."""
+        self.seen.clear()
+        return self._of(value)
+
+    def _of(self, value: Any) -> str:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if isinstance(value, bytes):
             return _hash(kind, hashlib.blake2b(value).hexdigest())
@@ -88,12 +84,12 @@ class _Walk:
             return _hash("seen", str(self.seen[id(value)][0]))
         self.seen[id(value)] = len(self.seen), value  # kept alive, so that no other has its id
         if isinstance(value, Mapping):
-            return _hash(kind, *(self.of(part) for item in value.items() for part in item))
+            return _hash(kind, *(self._of(part) for item in value.items() for part in item))
         if isinstance(value, list | tuple):
-            return _hash(kind, *map(self.of, value))
+            return _hash(kind, *map(self._of, value))
         if isinstance(value, set | frozenset):
-            return _hash(kind, *sorted(map(self.of, value)))
-        return _hash(kind, *(self.of(part) for part in self._parts(value)))
+            return _hash(kind, *sorted(map(self._of, value)))
+        return _hash(kind, *(self._of(part) for part in self._parts(value)))
 
     def _parts(self, value: Any) -> Sequence[Any]:
         if isinstance(value, Tensor):

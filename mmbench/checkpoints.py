@@ -140,6 +140,7 @@ def train_side_by_side(
             if before is not None:
                 for method, state in zip(methods, before["methods"], strict=True):
                     method.load_state_dict(state)
+                _fill(methods, before["aside"])
                 _draw_from(before["random"], device)
             elif number > 0:  # the first begins with methods that are made from their seeds
                 holds.compare("before", f"the stage {plans[0][number].name}")
@@ -147,7 +148,10 @@ def train_side_by_side(
                     {name: value.clone() for name, value in method.state_dict().items()}
                     for method in methods
                 ]
-                before = {"methods": states, "random": _random(device)}
+                aside = [
+                    {name: value.clone() for name, value in own.items()} for own in _aside(methods)
+                ]
+                before = {"methods": states, "aside": aside, "random": _random(device)}
             stages = [plan[number] for plan in plans]
             loop = training._StageLoop(
                 methods, stages, train_split, valid_split, sampler, seeds, tick
@@ -158,6 +162,7 @@ def train_side_by_side(
                 first = found["epoch"] + 1
                 results = [_result(told) for told in json.loads(found["results"])]
                 _restore(loop, found["loop"])
+                _fill(methods, found["aside"])
                 _draw_from(found["random"], device)
                 done, found = done + first - 1, None
                 doing = f"going on after {stages[0].name} {first - 1}/{n_epochs}"
@@ -171,6 +176,7 @@ def train_side_by_side(
                         {
                             **{"stage": number, "epoch": epoch, "before": before},
                             **{"loop": _state(loop), "random": _random(device)},
+                            "aside": _aside(methods),
                             "results": json.dumps([_told(result) for result in results]),
                             "fresh": holds.fresh,
                         }
@@ -259,6 +265,26 @@ def _tensors(loop: training._StageLoop) -> dict[str, Any]:
     seeds = loop.seeds
     state = seeds.method.state_dict() if isinstance(seeds, Alone) else seeds.state
     return {name: value.detach() for name, value in state.items()}
+
+
+def _aside(methods: Sequence[Method]) -> list[dict[str, torch.Tensor]]:
+    """Buffers that are in no state_dict(), by name: memories of the training split, say."""
+    return [
+        {
+            f"{path}.{name}".lstrip("."): module._buffers[name]
+            for path, module in method.named_modules()
+            for name in sorted(module._non_persistent_buffers_set)
+            if module._buffers.get(name) is not None
+        }
+        for method in methods
+    ]
+
+
+@torch.no_grad()
+def _fill(methods: Sequence[Method], aside: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    for method, kept in zip(methods, aside, strict=True):
+        for name, value in kept.items():
+            method.get_buffer(name).copy_(value)
 
 
 def _plateaus(loop: training._StageLoop) -> list[ReduceLROnPlateau | None]:

@@ -82,25 +82,28 @@ def test_what_is_held_is_seen_to_change_and_is_the_same_when_made_again(what):
     assert attributes.changed(before, look(method)) == "Method.layer.held"
 
 
-def test_what_a_checkpoint_holds_may_change():
+def test_what_a_checkpoint_holds_may_change_its_values():
     method = made()
     method.register_buffer("mean", torch.zeros(2))
     before = look(method)
     with torch.no_grad():
-        for tensor in (*method.parameters(), method.mean):
+        for tensor in (*method.parameters(), method.mean, method.constant):
             tensor.add_(1)
     method.eval()
     assert attributes.changed(before, look(method)) is None
 
 
-def test_flags_and_constants_are_seen_to_change():
+def test_flags_and_shapes_are_seen_to_change():
     method = made()
     before = look(method)
     method.layer.weight_ih_l0.requires_grad_(False)
     assert attributes.changed(before, look(method)) == "Method.layer.weight_ih_l0"
     method.layer.weight_ih_l0.requires_grad_(True)
-    method.constant.add_(1)
+    method.constant = torch.zeros(3)
     assert attributes.changed(before, look(method)) == "Method.constant"
+    method.constant = torch.zeros(2)
+    method.register_buffer("late", torch.zeros(2))
+    assert attributes.changed(before, look(method)) == "Method.late"
 
 
 def test_sets_have_no_order():
