@@ -35,6 +35,8 @@ from mmbench.training import Diverged, Report, StageLog
 
 EVERY = 60.0
 """Seconds of training before the first checkpoint, and between two."""
+LAYOUT = 1
+"""Version of what is in the file. A new one for whatever changes what is kept, or how it is put back."""
 KEPT = 30 * 86400.0
 """Seconds after which a checkpoint that nobody came back for is removed."""
 
@@ -43,7 +45,8 @@ class Checkpoint:
     """The file of jobs that are trained together."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any], every: float | None = None) -> None:
-        self.path, self.identity = path, json.dumps(identity, sort_keys=True)
+        self.path = path
+        self.identity = json.dumps({**identity, "layout": LAYOUT}, sort_keys=True)
         self.every = EVERY if every is None else every
         self.last = time.monotonic()
         self.refused: str | None = None

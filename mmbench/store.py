@@ -382,8 +382,8 @@ def _is_alive(left: Path) -> bool:
         if int(pid) == os.getpid():
             return False
         os.kill(int(pid), 0)
-    except PermissionError:
+    except (PermissionError, ValueError):  # another user's, or named by another version
         return True
-    except (OSError, ValueError):
+    except OSError:
         return False
     return True
