@@ -330,8 +330,8 @@ _SEAL = b',\n "sha256": "'
 
 
 def _sealed(text: str) -> bytes:
-    """A JSON object, as it is laid out here, with the SHA-256 of all before it as its last value."""
-    body = text.removesuffix("\n}").encode()
+    """A JSON object with one more value at its end: the SHA-256 of all before it."""
+    body = text.rstrip("\n").removesuffix("}").rstrip("\n").encode()
     return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 

@@ -18,8 +18,8 @@ def place(tmp_path, cache, monkeypatch):
 
 def test_what_was_finished_outlives_runs_that_are_killed(place):
     told = []
-    tallies = fire.fire(place, kills=8, seed=1, show=told.append).values()
-    assert sum(tally.moments for tally in tallies) >= 9, told
+    tallies = fire.fire(place, kills=6, seed=1, show=told.append).values()
+    assert sum(tally.moments for tally in tallies) >= 7, told
     assert sum(tally.lost + tally.wrong for tally in tallies) == 0, told
 
 
