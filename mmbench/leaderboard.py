@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mmbench.datafile import replacing
+from mmbench.errors import UsageError
 from mmbench.significance import Tests, no_tests, ranked, starred
 from mmbench.summary import AVERAGE as AVERAGE
 from mmbench.summary import summarise
@@ -180,13 +181,19 @@ class Leaderboard:
 def write_leaderboard(
     board: Leaderboard, folder: Path, reporters: Sequence[Reporter]
 ) -> list[Path]:
-    """Renders a leaderboard with each reporter to `<folder>/<dataset><suffix>`."""
+    """Renders a leaderboard with each reporter to `<folder>/<dataset><suffix>`; UsageError if it cannot be written."""
     paths = []
     for reporter in reporters:
-        path = folder / f"{board.dataset}{reporter.suffix}"
-        with replacing(path) as temporary:
-            temporary.write_text(reporter.render(board), encoding="utf-8")
-            temporary.chmod(0o644)
+        path, text = folder / f"{board.dataset}{reporter.suffix}", reporter.render(board)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.chmod(0o644)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {path}: {error.strerror or error}. The results are kept: give the same command "
+                "again when that is mended"
+            ) from error
         paths.append(path)
     return paths
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmbench import datafile
+from mmbench.checkpoints import forget
 from mmbench.data import Data, Dataset
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
@@ -131,6 +132,8 @@ def run(
             start(job)  # of a worker that died before it could tell
             store.save(outcome)
             reason = outcome.manifest.get("reason")
+            if not reason:
+                forget(job)
             show(Event(job, 1.0, "failed" if reason else "done", reason))
             tell("mmbench_job_finished", job=job, manifest=outcome.manifest)
             if reason:

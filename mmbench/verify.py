@@ -29,7 +29,7 @@ from mmbench.metrics import Metric, floor, score
 from mmbench.missingness import MissingnessProtocol
 from mmbench.registry import Registry
 from mmbench.settings import hyperparameters
-from mmbench.store import MANIFEST, PREDICTIONS, Store, read_manifest
+from mmbench.store import MANIFEST, PREDICTIONS, REPRESENTATIONS, Store, read_manifest
 from mmbench.tasks import Task
 from mmbench.textdiff import differences
 from mmbench.work import code_sha256
@@ -90,7 +90,7 @@ def verify(
 
     UsageError if there is no store or no such folder; whatever the files hold is a finding.
     """
-    folders = sorted(path for path in store.root.glob("*/*/seed-*") if path.is_dir())
+    folders = [path for path in store.folders() if path.is_dir()]
     if not folders:
         raise UsageError(f"{store.root}: a folder without results, or none; expected a store")
     if leaderboards is not None and not leaderboards.is_dir():
@@ -196,8 +196,17 @@ class _Result:
         self.scores = 0
 
     def check(self) -> Iterator[Finding]:
-        """All of it; a part that cannot be read does not keep the others from being checked."""
-        self.manifest = read_manifest(self.folder / MANIFEST)
+        """All of it; that a manifest was altered is told where nothing else tells of it."""
+        told = False
+        for finding in _guarded(self.where, self._parts()):
+            told = told or finding.wrong
+            yield finding
+        if not told:
+            read_manifest(self.folder / MANIFEST)
+
+    def _parts(self) -> Iterator[Finding]:
+        """A part that cannot be read does not keep the others from being checked."""
+        self.manifest = read_manifest(self.folder / MANIFEST, sealed=False)
         self.job = self.manifest["job"]
         yield from self._part("job", self._job())
         status = self.manifest.get("status")
@@ -224,6 +233,7 @@ class _Result:
         if arrays and self.task is not None:
             yield from _guarded(self.file, self._samples(arrays))
             yield from self._part("scores", self._scores(arrays, self.task))
+        yield from self._part("representations", self._representations())
 
     def _part(self, part: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         return _guarded(f"{self.where}, {part}", findings)
@@ -394,6 +404,13 @@ class _Result:
         for name in ("ids", "targets"):
             if name not in arrays:
                 yield Finding(f"{self.file}, {name}", "is missing")
+
+    def _representations(self) -> Iterator[Finding]:
+        claimed = self.manifest.get("representations", {}).get("sha256")
+        path = self.folder / REPRESENTATIONS
+        if claimed is not None and (not path.is_file() or _sha256(path) != claimed):
+            text = f"is missing, or is not what {MANIFEST} says: one of them was altered"
+            yield Finding(f"{self.name}/{REPRESENTATIONS}", text)
 
     def _samples(self, arrays: Mapping[str, np.ndarray]) -> Iterator[Finding]:
         """Ids and targets against those of the data set."""

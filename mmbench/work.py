@@ -27,6 +27,7 @@ from torch import nn
 import mmbench
 from mmbench import datafile
 from mmbench.batching import Split
+from mmbench.checkpoints import Checkpoint, train_side_by_side
 from mmbench.data import SPLITS, Data, DataSpec, Samples
 from mmbench.errors import MmbenchError
 from mmbench.evaluation import evaluate
@@ -37,7 +38,7 @@ from mmbench.representations import Unrepresented, condition, represent
 from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
 from mmbench.streams import seed_of
-from mmbench.training import Diverged, Report, train_side_by_side
+from mmbench.training import Diverged, Report
 
 QUICK_SAMPLES = 512
 QUICK_EPOCHS = 2
@@ -159,6 +160,7 @@ def _finish(
             [each.seed for each in jobs],
             _part(report, 0.0, 0.9),
             tick,
+            Checkpoint.of(jobs, _identity(job.device)),
         )
 
     metrics = metrics_for(registry, spec)
@@ -290,6 +292,11 @@ def environment(device: str) -> dict[str, Any]:
         "device": f"{device} ({gpu})",
         **_git(),
     }
+
+
+def _identity(device: str) -> dict[str, Any]:
+    """Of an environment what may change a number; the code is in the job's key."""
+    return {name: told for name, told in environment(device).items() if name not in _git()}
 
 
 @lru_cache(maxsize=1)

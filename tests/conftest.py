@@ -1,5 +1,7 @@
 """What every test shares: a cache of its own, and small data."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,21 @@ def cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("MMBENCH_CACHE", str(session_cache))
     yield session_cache
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MiB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    if (
+        not sys.platform.startswith("linux")
+        or subprocess.run(mount, capture_output=True).returncode
+    ):
+        pytest.skip("mounting a file system needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 SUMMARY = pytest.StashKey[list[str]]()

@@ -7,7 +7,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import mmbench
-from mmbench import datafile, runner, work
+from mmbench import checkpoints, datafile, runner, work
+from mmbench.checkpoints import train_side_by_side
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
@@ -15,7 +16,7 @@ from mmbench.jobs import Epoch, Job, Outcome, Progress, begin_manifest
 from mmbench.registry import discover
 from mmbench.runner import Grid, expand, outstanding, resolve
 from mmbench.store import Store
-from mmbench.training import Diverged, train_side_by_side
+from mmbench.training import Diverged
 from mmbench_methods.constant import Constant
 
 SCHEDULE = Schedule(heads=10, epochs=1)
@@ -233,6 +234,35 @@ def test_jobs_side_by_side_are_what_each_is_alone(job):
         for key, outputs in alone.predictions.items():
             if key not in ("ids",):
                 np.testing.assert_allclose(outcome.predictions[key], outputs, rtol=0, atol=1e-4)
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C or a crash: no failure of the job."""
+
+
+def test_a_job_that_was_interrupted_ends_in_the_same_result(job, monkeypatch):
+    asked = by(job, "hrlf", quick=True, schedule=Schedule(heads=10, epochs=2))
+    (whole,) = work.do([asked], ignore)
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    told = []
+
+    def report(progress):
+        told.append(progress.doing)
+        if progress.epochs:
+            raise Interrupted
+
+    for _ in range(4):
+        with pytest.raises(Interrupted):
+            work.do([asked], report)
+    (outcome,) = work.do([asked], report)
+    assert [doing for doing in told if doing.startswith("going on")] == [
+        f"going on after {stage} {epoch}/2" for stage in ("teacher", "student") for epoch in (1, 2)
+    ]
+    for name, outputs in whole.predictions.items():
+        assert outputs.tobytes() == outcome.predictions[name].tobytes()
+    for one, other in zip(whole.manifest["training"], outcome.manifest["training"], strict=True):
+        assert one["history"] == other["history"] and one["steps"] == other["steps"]
+    checkpoints.forget(asked)
 
 
 def test_what_cannot_be_done_together_is_done_one_by_one(job, monkeypatch):
