@@ -7,14 +7,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from mmbench.data import Schedule
 
-WHERE = ("plugin_files", "device", "profile", "embeddings")
+WHERE = ("plugin_files", "device", "profile", "embeddings", "time_limit")
 """Fields of a job that decide no number."""
+
+Kind = Literal[
+    "exception", "out of memory", "diverged", "time limit", "not applicable", "refused", "lost"
+]
+"""Why a job failed. The method raised something; wanted more memory than there is; lost or predicted numbers
+that are not finite; took longer than allowed; does not apply to the data; was refused by a worker whose code
+or data is not what the run was planned with; or its worker died."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+INFRASTRUCTURE: tuple[Kind, ...] = ("refused", "lost")
+"""Failures that are nobody's but the machine's: the same command tries these again."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Job:
     """Folder for a trace of a few updates."""
     embeddings: bool = False
     """Whether representations are kept beside the predictions."""
+    time_limit: float = 0.0
+    """Seconds of a worker that it may take; 0 for as many as it likes."""
 
     @property
     def key(self) -> str:
@@ -134,9 +146,41 @@ def begin_manifest(job: Job) -> dict[str, Any]:
     }
 
 
+def failure(job: Job, kind: Kind, reason: str) -> Outcome:
+    """The outcome of a job that told nothing of its failure."""
+    return Outcome({**begin_manifest(job), "kind": kind, "reason": reason, "finished": now()})
+
+
 def lost(job: Job, reason: str) -> Outcome:
-    """The outcome of a job whose worker died."""
-    return Outcome({**begin_manifest(job), "reason": reason, "finished": now()})
+    """The outcome of a job whose worker died. It is tried again, a few times."""
+    return failure(job, "lost", reason)
+
+
+def overdue(job: Job) -> Outcome:
+    """The outcome of a job whose worker was killed, because it went on for longer than the job may."""
+    return failure(job, "time limit", f"{limit(job)}, and had to be killed")
+
+
+def limit(job: Job) -> str:
+    """That a job was over its time limit."""
+    return f"it took longer than the {job.time_limit / 60:g} minutes of --time-limit"
+
+
+def kind_of(manifest: Mapping[str, Any]) -> Kind | None:
+    """Why a job failed; None if it did not. Old manifests do not say, but what died left no traceback."""
+    if manifest["status"] == "finished":
+        return None
+    if manifest.get("kind") in KINDS:
+        return manifest["kind"]
+    if str(manifest.get("reason", "")).startswith("not applicable"):
+        return "not applicable"
+    return "exception" if "traceback" in manifest else "lost"
+
+
+def why(manifest: Mapping[str, Any]) -> str:
+    """Why a job failed, for a person: the reason, and its kind where that says more."""
+    kind, reason = kind_of(manifest), str(manifest["reason"])
+    return reason if kind == "exception" or reason.startswith(str(kind)) else f"{kind}: {reason}"
 
 
 def now() -> str:

@@ -10,7 +10,7 @@ from mmbench import datafile
 from mmbench.data import Data, Dataset
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
-from mmbench.jobs import Job, Progress
+from mmbench.jobs import INFRASTRUCTURE, Job, Kind, Progress, kind_of, why
 from mmbench.listeners import Listeners
 from mmbench.registry import Registry
 from mmbench.store import Store
@@ -34,6 +34,8 @@ class Grid:
     profile: str = ""
     """Folder for traces."""
     embeddings: bool = False
+    time_limit: float = 0.0
+    """Seconds for each job; 0 for as many as it likes."""
 
 
 def resolve(registry: Registry, name: str) -> tuple[type[Dataset], str | None]:
@@ -69,6 +71,7 @@ def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job
             device=grid.device,
             profile=grid.profile,
             embeddings=grid.embeddings,
+            time_limit=grid.time_limit,
         )
         for dataset in grid.datasets
         for seed in grid.seeds
@@ -81,9 +84,47 @@ def _schedule(dataset: type[Dataset], quick: bool) -> Any:
     return replace(schedule, epochs=min(QUICK_EPOCHS, schedule.epochs)) if quick else schedule
 
 
-def outstanding(jobs: Iterable[Job], store: Store) -> list[Job]:
-    """Those that the store has no finished result of."""
-    return [job for job in jobs if not store.finished(job)]
+def outstanding(
+    jobs: Iterable[Job], store: Store, *, retry_failed: bool = False, force: bool = False
+) -> list[Job]:
+    """Those that are to be done.
+
+    By default what has no outcome yet, or lost it to a machine. A failure of the method's own making would be
+    the same again, and stays a row until `retry_failed`. `force` is everything.
+    """
+
+    def is_due(job: Job) -> bool:
+        if force:
+            return True
+        if store.finished(job):
+            return False
+        manifest = store.manifest(job)
+        kind = manifest and kind_of(manifest)  # none of a finished one without its predictions
+        return retry_failed or kind is None or kind in INFRASTRUCTURE
+
+    return [job for job in jobs if is_due(job)]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed."""
+
+    job: Job
+    kind: Kind
+    why: str
+    """For a person."""
+    before: bool = False
+    """Whether that was in a run before this one."""
+
+
+def failures_before(jobs: Iterable[Job], store: Store) -> list[Failure]:
+    """Of jobs that are not to be done, those that the store has a failure of."""
+    failures = []
+    for job in jobs:
+        manifest = store.manifest(job)
+        if manifest is not None and (kind := kind_of(manifest)):
+            failures.append(Failure(job, kind, why(manifest), before=True))
+    return failures
 
 
 @dataclass(frozen=True)
@@ -93,8 +134,9 @@ class Event:
     job: Job
     share: float
     doing: str
+    """In its last event "done" or "failed"; "lost" if it has to be begun again."""
     reason: str | None = None
-    """Why it failed, in its last event."""
+    """Why it failed or was lost."""
 
 
 def run(
@@ -103,8 +145,13 @@ def run(
     store: Store,
     show: Callable[[Event], None],
     listeners: Listeners | None = None,
-) -> list[tuple[Job, str]]:
-    """Does the jobs and stores each outcome as it comes; the failed ones with their reasons."""
+) -> list[Failure]:
+    """Does the jobs and stores each outcome as it comes; those that failed.
+
+    A job that lost its worker is done again when all others are through, up to `TRIES` times in all, and each
+    for itself: one that ends its worker every time takes no other along. Whatever else fails would fail again.
+    A failure never takes the place of a finished result.
+    """
     tell = (listeners or Listeners()).tell
     by_key = {job.key: job for job in jobs}
     if len(by_key) != len(jobs):
@@ -124,17 +171,45 @@ def run(
         if epoch := progress.epochs.get(job.seed):
             tell("mmbench_epoch_finished", job=job, epoch=epoch)
 
-    failures: list[tuple[Job, str]] = []
+    failures: list[Failure] = []
     tell("mmbench_run_started", jobs=jobs)
+    left = list(jobs)
     try:
-        for job, outcome in executor.run(jobs, do, report):
-            start(job)  # of a worker that died before it could tell
-            store.save(outcome)
-            reason = outcome.manifest.get("reason")
-            show(Event(job, 1.0, "failed" if reason else "done", reason))
-            tell("mmbench_job_finished", job=job, manifest=outcome.manifest)
-            if reason:
-                failures.append((job, reason))
+        for attempt in range(1, TRIES + 1):
+            lost: list[Job] = []
+            for job, outcome in executor.run(left, do, report):
+                start(job)  # of a worker that died before it could tell
+                manifest = outcome.manifest
+                kind = kind_of(manifest)
+                if kind == "lost" and attempt < TRIES:
+                    lost.append(job)
+                    started.discard(job.key)
+                    show(Event(job, 0.0, "lost", why(manifest)))
+                    continue
+                if kind == "lost":
+                    reason = f"{manifest['reason']} ({TRIES} times, each for itself at last)"
+                    outcome = replace(outcome, manifest={**manifest, "reason": reason})
+                    manifest = outcome.manifest
+                if kind is None or not _is_finished(job, store):
+                    store.save(outcome)
+                said = why(manifest) if kind else None
+                show(Event(job, 1.0, "failed" if kind else "done", said))
+                tell("mmbench_job_finished", job=job, manifest=manifest)
+                if kind:
+                    failures.append(Failure(job, kind, said or ""))
+            if not lost:
+                break
+            left, executor = lost, executor.alone()
     finally:
-        tell("mmbench_run_finished", jobs=jobs, failures=failures)
+        told = [(failure.job, failure.why) for failure in failures]
+        tell("mmbench_run_finished", jobs=jobs, failures=told)
     return failures
+
+
+TRIES = 3
+"""How often a job is begun whose worker dies."""
+
+
+def _is_finished(job: Job, store: Store) -> bool:
+    manifest = store.manifest(job)
+    return manifest is not None and manifest["status"] == "finished"

@@ -7,7 +7,8 @@
 A manifest has `schema`, `status` ("finished" or "failed"), `key` (of everything that decides the
 numbers), `config` (the same without the seed), `job`, `data`, `method`, `protocols`, `metrics`, `floor`,
 `scores`, `averages`, `training`, `parameters`, `seconds`, `environment` and `predictions_sha256`; a
-failure has `reason` and `traceback` instead of what it did not reach. `representations` is there if they
+failure has `kind` (mmbench/jobs.py; old ones have none), `reason` and `traceback` instead of what it did not
+reach. `representations` is there if they
 were asked for: their `condition` and `sha256`, or why they are `absent`.
 """
 
@@ -69,14 +70,17 @@ class Store:
 
     def finished(self, job: Job) -> bool:
         """Whether there is a finished result of this very job, with representations if it asks for them."""
-        folder = self.folder(vars(job), job.key)
-        manifest = _read(folder / MANIFEST)
+        manifest = self.manifest(job)
         return (
             manifest is not None
             and manifest.get("status") == "finished"
-            and (folder / PREDICTIONS).is_file()
+            and (self.folder(vars(job), job.key) / PREDICTIONS).is_file()
             and (not job.embeddings or "representations" in manifest)
         )
+
+    def manifest(self, job: Job) -> dict[str, Any] | None:
+        """That of this very job, finished or failed; None if there is none that can be read."""
+        return _read(self.folder(vars(job), job.key) / MANIFEST)
 
     def save(self, outcome: Outcome) -> Path:
         """Files an outcome; a crash at any moment leaves the old state or the new one."""

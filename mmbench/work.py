@@ -30,7 +30,7 @@ from mmbench.batching import Split
 from mmbench.data import SPLITS, Data, DataSpec, Samples
 from mmbench.errors import MmbenchError
 from mmbench.evaluation import evaluate
-from mmbench.jobs import Job, Outcome, Progress, begin_manifest, now
+from mmbench.jobs import Job, Kind, Outcome, Progress, begin_manifest, limit, now
 from mmbench.metrics import Metric, floor
 from mmbench.registry import Registry, discover
 from mmbench.representations import Unrepresented, condition, represent
@@ -47,6 +47,14 @@ DECISIVE = ("batching", "methods", "nn", "randomness", "seeds", "streams", "task
 
 class NotSupported(Exception):
     """The method says that it does not apply to the data, and why."""
+
+
+class Refused(MmbenchError):
+    """Code or data is not here, or is not what the run was planned with."""
+
+
+class OutOfTime(Exception):
+    """A job has taken longer than it may."""
 
 
 def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
@@ -68,24 +76,27 @@ def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
 def _together(jobs: Sequence[Job], report: Report) -> list[Outcome]:
     if len(jobs) == 1:
         return [_one(jobs[0], report)]
+    manifests = [begin_manifest(job) for job in jobs]
     try:
-        return _finish(jobs, [begin_manifest(job) for job in jobs], report)
-    except Exception as error:  # what fails for all together may not fail for each
-        outcomes = []
-        for number, job in enumerate(jobs):
-            outcome = _one(job, _part(report, number / len(jobs), 1 / len(jobs)))
-            why = {"not_side_by_side": _reason(error)}
-            outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
-        return outcomes
+        return _finish(jobs, manifests, report)
+    except OutOfTime as error:  # they had the time of all of them
+        return [_failed(manifest, error) for manifest in manifests]
+    except (Exception, SystemExit) as error:  # what fails for all together may not fail for each
+        why = {"not_side_by_side": _reason(error)}
+    # out of the handler, whose error keeps all that they held in memory
+    outcomes = []
+    for number, job in enumerate(jobs):
+        outcome = _one(job, _part(report, number / len(jobs), 1 / len(jobs)))
+        outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
+    return outcomes
 
 
 def _one(job: Job, report: Report) -> Outcome:
     manifest = begin_manifest(job)
     try:
         (outcome,) = _finish([job], [manifest], report)
-    except (
-        Exception
-    ) as error:  # whatever a method raises is a row of the table, not the end of the run
+    except (Exception, SystemExit) as error:
+        # whatever a method raises is a row of the table, not the end of the run
         outcome = _failed(manifest, error)
     return outcome
 
@@ -95,14 +106,31 @@ def _part(report: Report, start: float, width: float) -> Report:
     return lambda told: report(replace(told, share=start + width * told.share))
 
 
-def _failed(manifest: dict[str, Any], error: Exception) -> Outcome:
+def _failed(manifest: dict[str, Any], error: BaseException) -> Outcome:
     text = "".join(traceback.format_exception(error))
-    return Outcome({**manifest, "reason": _reason(error), "traceback": text, "finished": now()})
+    told = {"kind": _kind(error), "reason": _reason(error), "traceback": text, "finished": now()}
+    return Outcome({**manifest, **told})
 
 
-def _reason(error: Exception) -> str:
+def _kind(error: BaseException) -> Kind:
+    kinds: dict[Kind, tuple[type[BaseException], ...]] = {
+        "out of memory": (MemoryError, torch.OutOfMemoryError),
+        "diverged": (Diverged, FloatingPointError),
+        "time limit": (OutOfTime,),
+        "not applicable": (NotSupported,),
+        "refused": (Refused,),
+    }
+    for kind, types in kinds.items():
+        if isinstance(error, types):
+            return kind
+    # what torch raises on a CPU has no type of its own
+    return "out of memory" if "DefaultCPUAllocator" in str(error) else "exception"
+
+
+def _reason(error: BaseException) -> str:
     known = (
         *(MmbenchError, Diverged, NotSupported, NotStackable, Unrepresented, FloatingPointError),
+        OutOfTime,
     )
     reason = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
     return " ".join(reason.split()) or type(error).__name__
@@ -113,12 +141,17 @@ def _finish(
 ) -> list[Outcome]:
     """Trains all, then tests each."""
     job = jobs[0]
-    registry = discover(job.plugin_files)
-    cls = registry.find("method", job.method)
-    check_code(job, cls, registry)
-    data = _data(job.dataset, job.plugin_files)
+    in_time = timer(jobs)
+    report = _also(in_time, report)
+    try:
+        registry = discover(job.plugin_files)
+        cls = registry.find("method", job.method)
+        check_code(job, cls, registry)
+        data = _data(job.dataset, job.plugin_files)
+    except MmbenchError as error:
+        raise Refused(str(error)) from error
     if data.sha256 != job.data_sha256:
-        raise MmbenchError(f"the data of {job.dataset} changed since this run was planned")
+        raise Refused(f"the data of {job.dataset} changed since this run was planned")
     spec = spec_of(data, job)
     defaults = {name: p.default for name, p in hyperparameters(cls).items()}
     for manifest in manifests:
@@ -158,7 +191,7 @@ def _finish(
             sampler,
             [each.seed for each in jobs],
             _part(report, 0.0, 0.9),
-            tick,
+            _also(in_time, tick),
         )
 
     metrics = metrics_for(registry, spec)
@@ -180,7 +213,7 @@ def _finish(
                 quick=job.quick,
                 report=_part(report, 0.9 + 0.1 * number / len(jobs), 0.1 / len(jobs)),
             )
-        except FloatingPointError as error:  # of one seed
+        except (FloatingPointError, OutOfTime) as error:  # of one seed
             outcomes.append(_failed(manifest, error))
             continue
         test = splits["test"].samples
@@ -223,6 +256,25 @@ def _finish(
             )
         )
     return outcomes
+
+
+def timer(jobs: Sequence[Job]) -> Callable[[], None]:
+    """From now on: raises OutOfTime once jobs that are trained as one have taken the time of all of them."""
+    job, started = jobs[0], time.monotonic()
+
+    def in_time() -> None:
+        if job.time_limit and time.monotonic() - started > job.time_limit * len(jobs):
+            raise OutOfTime(limit(job))
+
+    return in_time
+
+
+def _also(first: Callable[[], None], then: Callable[..., None]) -> Callable[..., None]:
+    def both(*told: Any) -> None:
+        first()
+        then(*told)
+
+    return both
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """mmbench/work.py and mmbench/runner.py: from a job to an outcome."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import mmbench
@@ -97,7 +99,8 @@ def test_representations_are_kept_if_asked_for_and_never_the_reason_to_fail(job,
 
 def test_data_that_changed_since_planning_is_refused(job):
     manifest = work.do([replace(job, data_sha256="other")], ignore)[0].manifest
-    assert manifest["status"] == "failed" and "changed since" in manifest["reason"]
+    assert (manifest["status"], manifest["kind"]) == ("failed", "refused")
+    assert "changed since" in manifest["reason"]
 
 
 @pytest.mark.parametrize(
@@ -111,13 +114,11 @@ def test_data_that_changed_since_planning_is_refused(job):
 def test_a_worker_whose_code_differs_refuses(job, change, culprit):
     """It would file numbers of one code under the key of another."""
     manifest = work.do([replace(job, **change)], ignore)[0].manifest
-    assert manifest["status"] == "failed" and "scores" not in manifest
+    assert manifest["kind"] == "refused" and "scores" not in manifest
     assert manifest["reason"].startswith(f"{culprit} differs in this process from where the run")
 
 
 def test_the_number_of_threads_is_left_as_found(job):
-    import torch
-
     before = torch.get_num_threads()
     work.do([job], ignore)[0]
     assert torch.get_num_threads() == before
@@ -202,21 +203,22 @@ class Nowhere(Executor):
             report(job.key, Progress(0.5, "half", {job.seed: epoch}))
             manifest = {**begin_manifest(job), "finished": "now"}
             if job.seed % 2:
-                manifest["reason"] = "odd"
+                manifest |= {"reason": "odd", "kind": "exception"}
             else:
                 manifest["status"] = "finished"
             yield job, Outcome(manifest, {} if job.seed % 2 else {"targets": np.zeros((2, 1))})
 
 
-def test_outcomes_are_stored_as_they_come_and_failures_are_done_again(job, tmp_path):
+def test_outcomes_are_stored_as_they_come_and_failures_stay_until_asked_for(job, tmp_path):
     store = Store(tmp_path / "runs")
     store.check_writable()
     jobs = [replace(job, seed=seed) for seed in range(3)]
     events = []
     failures = runner.run(jobs, Nowhere(), store, events.append)
-    assert [(j.seed, reason) for j, reason in failures] == [(1, "odd")]
+    assert [(f.job.seed, f.why) for f in failures] == [(1, "odd")]
     assert [e.doing for e in events] == ["half", "done", "half", "failed", "half", "done"]
-    assert [j.seed for j in outstanding(jobs, store)] == [1]
+    assert outstanding(jobs, store) == []
+    assert [j.seed for j in outstanding(jobs, store, retry_failed=True)] == [1]
 
 
 def test_the_same_job_twice_is_a_mistake(job, tmp_path):
@@ -253,8 +255,74 @@ def test_what_cannot_be_done_together_is_done_one_by_one(job, monkeypatch):
 def test_a_seed_that_diverges_is_a_row_beside_one_that_does_not(job, monkeypatch):
     monkeypatch.setattr(work, "train_side_by_side", lambda *args: [Diverged("nan"), []])
     failed, finished = work.do([replace(job, seed=seed) for seed in range(2)], ignore)
-    assert (failed.manifest["status"], failed.manifest["reason"]) == ("failed", "nan")
+    assert (failed.manifest["kind"], failed.manifest["reason"]) == ("diverged", "nan")
     assert finished.manifest["status"] == "finished"
+
+
+def too_much():
+    return torch.empty(1 << 60)
+
+
+def off():
+    raise SystemExit("sys.exit")
+
+
+@pytest.mark.parametrize(
+    ("raises", "kind", "reason"),
+    [
+        (lambda: 1 / 0, "exception", "ZeroDivisionError: division by zero"),
+        (too_much, "out of memory", "RuntimeError: .*can't allocate memory"),
+        (lambda: np.empty(1 << 50), "out of memory", "_ArrayMemoryError: Unable to allocate"),
+        (off, "exception", "SystemExit: sys.exit"),
+    ],
+)
+@pytest.mark.parametrize("together", [1, 2])
+def test_whatever_a_method_does_is_told_by_its_kind(
+    job, monkeypatch, raises, kind, reason, together
+):
+    monkeypatch.setattr(Constant, "stages", lambda self: raises())
+    outcomes = work.do([replace(job, seed=seed) for seed in range(together)], ignore)
+    assert len(outcomes) == together
+    for manifest in (outcome.manifest for outcome in outcomes):
+        assert (manifest["status"], manifest["kind"]) == ("failed", kind)
+        assert re.match(reason, manifest["reason"]) and "Traceback" in manifest["traceback"]
+
+
+def test_a_prediction_that_is_not_finite_has_diverged(job, monkeypatch):
+    nan = torch.full((), float("nan"))
+    monkeypatch.setattr(Constant, "forward", lambda self, batch: nan.expand(len(batch), 1))
+    manifest = work.do([job], ignore)[0].manifest
+    assert manifest["kind"] == "diverged" and "NaN" in manifest["reason"]
+
+
+def test_a_method_that_does_not_apply_has_a_kind_of_its_own(job, monkeypatch):
+    monkeypatch.setattr(Constant, "supports", classmethod(lambda cls, spec: "no"))
+    manifest = work.do([job], ignore)[0].manifest
+    assert (manifest["kind"], manifest["reason"]) == ("not applicable", "not applicable: no")
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_job_ends_within_its_time_between_two_updates(job, monkeypatch, together):
+    """Jobs that are trained as one have the time of all of them, and then fail together."""
+    clock = [0.0]
+
+    def forward(self, batch):
+        clock[0] += 10.0
+        return late_fusion(self, batch)
+
+    cls = discover().find("method", "late-fusion")
+    late_fusion = cls.forward
+    monkeypatch.setattr(cls, "forward", forward)
+    monkeypatch.setattr(work.time, "monotonic", lambda: clock[0])
+    asked = by(job, "late-fusion", quick=True, time_limit=45.0)
+    outcomes = work.do([replace(asked, seed=seed) for seed in range(together)], ignore)
+    for manifest in (outcome.manifest for outcome in outcomes):
+        assert manifest["kind"] == "time limit" and manifest["key"]
+        expected = "it took longer than the 0.75 minutes of --time-limit"
+        assert manifest["reason"] == expected
+        assert "not_side_by_side" not in manifest
+    assert clock == [50.0 if together == 1 else 100.0]
+    assert replace(asked, time_limit=0.0).key == asked.key
 
 
 def test_a_trace_is_written_where_it_was_asked_for(job, tmp_path):
