@@ -167,14 +167,14 @@ def limit(job: Job) -> str:
 
 
 def kind_of(manifest: Mapping[str, Any]) -> Kind | None:
-    """Why a job failed; None if it did not. Old manifests do not say, but what died left no traceback."""
+    """Why a job failed; None if it did not. What an old manifest does not say is told by its reason."""
     if manifest["status"] == "finished":
         return None
     if manifest.get("kind") in KINDS:
         return manifest["kind"]
-    if str(manifest.get("reason", "")).startswith("not applicable"):
-        return "not applicable"
-    return "exception" if "traceback" in manifest else "lost"
+    said = str(manifest.get("reason", ""))
+    told: dict[str, Kind] = {"not applicable": "not applicable", "its process ended": "lost"}
+    return next((kind for start, kind in told.items() if said.startswith(start)), "exception")
 
 
 def why(manifest: Mapping[str, Any]) -> str:

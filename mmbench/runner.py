@@ -184,7 +184,7 @@ def run(
                 if kind == "lost" and attempt < TRIES:
                     lost.append(job)
                     started.discard(job.key)
-                    show(Event(job, 0.0, "lost", why(manifest)))
+                    show(Event(job, 0.0, "lost", manifest["reason"]))
                     continue
                 if kind == "lost":
                     reason = f"{manifest['reason']} ({TRIES} times, each for itself at last)"

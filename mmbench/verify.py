@@ -23,7 +23,7 @@ from mmbench.data import SPLITS, Data, Dataset, DataSpec
 from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.evaluation import averages, describe, trials
 from mmbench.hdf5 import open_plain, reading, try_text
-from mmbench.jobs import digest, label
+from mmbench.jobs import KINDS, digest, label
 from mmbench.leaderboard import SLACK, Leaderboard, write_leaderboard
 from mmbench.metrics import Metric, floor, score
 from mmbench.missingness import MissingnessProtocol
@@ -255,6 +255,9 @@ class _Result:
     def _failure(self) -> Iterator[Finding]:
         if not isinstance(self.manifest.get("reason"), str):
             yield self._wrong("reason", "is missing, and a failure has one")
+        kind = self.manifest.get("kind", KINDS[0])  # old ones have none
+        if kind not in KINDS:
+            yield self._wrong("kind", f"says {_brief(kind)}, expected one of {', '.join(KINDS)}")
         for part in ("scores", "averages", "predictions_sha256"):
             if part in self.manifest:
                 yield self._wrong("status", f'says "failed", yet there are {part}')

@@ -1,6 +1,9 @@
 """What every test shares: a cache of its own, and small data."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import settings
 from mmbench.data import Data, Samples, Schedule
 from mmbench.jobs import Job, begin_manifest
 from mmbench.tasks import MultiBinary, MultiClass, Regression, Task
+from tests.clusters import Session
 
 settings.register_profile("unhurried", deadline=None)  # machines that run tests are noisy
 settings.load_profile("unhurried")
@@ -31,6 +35,16 @@ def cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("MMBENCH_CACHE", str(session_cache))
     yield session_cache
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """Runs mmbench in processes of its own, none of which outlives the test."""
+    made = Session(tmp_path)
+    yield made
+    for pid in made.alive():
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 SUMMARY = pytest.StashKey[list[str]]()

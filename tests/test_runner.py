@@ -63,7 +63,7 @@ def test_a_job_that_lost_its_worker_is_done_again_and_no_other(store):
     assert [(f.job.seed, f.kind, f.why) for f in failures] == [(2, "exception", "odd")]
     assert executor.calls == [[0], [1], [2], [3], [1]]
     assert [(e.doing, e.reason) for e in events if e.job.seed == 1] == [
-        ("lost", "lost: killed"),
+        ("lost", "killed"),
         ("done", None),
     ]
     assert [store.finished(job) for job in JOBS] == [True, True, False, True]

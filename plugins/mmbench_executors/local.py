@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -47,43 +48,41 @@ class Local(mmbench.Executor):
         # Spawned, not forked: a fork of a process that has used torch's threads may hang.
         context = multiprocessing.get_context("spawn")
         waiting = list(groups)
-        running: dict[Connection, tuple[Sequence[Job], BaseProcess, float]] = {}
+        running: dict[Connection, _Worker] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
                     group = waiting.pop(0)
                     ours, theirs = context.Pipe(duplex=False)
-                    process: BaseProcess = context.Process(
+                    process = context.Process(
                         target=_child, args=(theirs, work, group), daemon=True
                     )
                     with _ctrl_c_is_ours():
                         process.start()
+                    running[ours] = _Worker(group, process)
                     theirs.close()  # so that its end is the child's end
-                    limit = self.time_limit(group)
-                    running[ours] = (
-                        *(group, process),
-                        math.inf if limit is None else time.monotonic() + limit,
-                    )
-                first = min(end for *_, end in running.values()) - time.monotonic()
-                ready = wait(list(running), None if first == math.inf else max(first, 0))
-                for pipe, (group, process, end) in list(running.items()):
+                end = min(worker.end for worker in running.values())
+                ready = wait(list(running), None if end == math.inf else end - time.monotonic())
+                for pipe, worker in list(running.items()):
                     if pipe in ready:
-                        message = _message(pipe, group, process)
-                    elif time.monotonic() > end:
-                        process.kill()
-                        message = [overdue(job) for job in group]
+                        message = worker.message(pipe)
+                    elif time.monotonic() > worker.end:
+                        worker.process.kill()
+                        message = [overdue(job) for job in worker.group]
                     else:
                         continue
                     if isinstance(message, list):
                         del running[pipe]
                         pipe.close()
-                        process.join()
-                        yield from zip(group, message, strict=True)
+                        worker.process.join()
+                        yield from zip(worker.group, message, strict=True)
                     else:
-                        _report_all(report, group, message)
+                        if worker.end == math.inf and (limit := self.time_limit(worker.group)):
+                            worker.end = time.monotonic() + limit
+                        _report_all(report, worker.group, message)
         finally:
-            for _, process, _ in running.values():
-                process.kill()
+            for worker in running.values():
+                worker.process.kill()
 
 
 def _report_all(report: Report, group: Sequence[Job], progress: Progress) -> None:
@@ -91,20 +90,26 @@ def _report_all(report: Report, group: Sequence[Job], progress: Progress) -> Non
         report(job.key, progress)
 
 
-def _message(
-    pipe: Connection, group: Sequence[Job], process: BaseProcess
-) -> Progress | list[Outcome]:
-    """What a process tells; of one that is dead, that its jobs are lost."""
-    try:
-        return pipe.recv()
-    except (EOFError, OSError):  # the latter where it was killed as it spoke
-        process.join()
-        reason = f"its process ended with exit code {process.exitcode}"
-        if process.exitcode == -signal.SIGKILL:
-            reason += (
-                ", killed: by the system, perhaps, for want of memory, and fewer --jobs take less"
-            )
-        return [lost(job, reason) for job in group]
+@dataclass
+class _Worker:
+    """A process and its jobs."""
+
+    group: Sequence[Job]
+    process: BaseProcess
+    end: float = math.inf
+    """When it is killed, by the monotonic clock: its time begins when it first tells something."""
+
+    def message(self, pipe: Connection) -> Progress | list[Outcome]:
+        """What it tells; of one that is dead, that its jobs are lost."""
+        try:
+            return pipe.recv()
+        except (EOFError, OSError):  # the latter where it was killed as it spoke
+            self.process.join()
+            code = self.process.exitcode
+            reason = f"its process ended with exit code {code}"
+            if code == -signal.SIGKILL:
+                reason += ", killed: by the system, perhaps, for want of memory, and fewer --jobs take less"
+            return [lost(job, reason) for job in self.group]
 
 
 @contextmanager

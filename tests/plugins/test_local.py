@@ -42,6 +42,7 @@ def die_on_one(jobs, report):
 
 
 def hang_on_one(jobs, report):
+    report(Progress(0.0, "starting"))
     if 1 in [job.seed for job in jobs]:
         time.sleep(600)
     return [Outcome({"square": job.seed**2}) for job in jobs]
