@@ -47,7 +47,9 @@ class Job:
     quick: bool = False
     """A first look: few samples, few epochs, one mask per condition. Never mixed with full results."""
     versions: Mapping[str, int] = field(default_factory=dict)
-    """Of the metrics."""
+    """Of the metrics that can judge the data."""
+    rules_sha256: str = ""
+    """Of the source, as `code_sha256`, of sampler, protocols and metrics, and of what tests by them."""
     plugin_files: tuple[str, ...] = ()
     """Files given with --plugin, which a worker has to load again."""
     device: str = "cpu"
@@ -82,6 +84,15 @@ def digest(described: Mapping[str, Any], *without: str) -> str:
     decisive = {name: value for name, value in described.items() if name not in (*WHERE, *without)}
     text = json.dumps(decisive, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def rules(job: Job) -> list[tuple[str, str]]:
+    """The classes, by kind and name, that decide what is hidden from a job's method and how it is scored."""
+    return [
+        ("sampler", job.sampler),
+        *(("protocol", name) for name in job.protocols),
+        *(("metric", name) for name in sorted(job.versions)),
+    ]
 
 
 def label(method: str, changed: Mapping[str, Any], quick: bool) -> str:

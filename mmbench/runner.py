@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from mmbench import datafile
 from mmbench.data import Data, Dataset
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
-from mmbench.jobs import INFRASTRUCTURE, Job, Kind, Progress, kind_of, why
+from mmbench.jobs import INFRASTRUCTURE, Job, Kind, Progress, kind_of, rules, why
 from mmbench.listeners import Listeners
 from mmbench.registry import Registry
+from mmbench.sources import code_sha256, rules_sha256
+from mmbench.start import schedule_of
 from mmbench.store import Store
-from mmbench.work import QUICK_EPOCHS, code_sha256, do
+from mmbench.work import do, versions
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,19 @@ def resolve(registry: Registry, name: str) -> tuple[type[Dataset], str | None]:
 
 def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job]:
     """The jobs of a grid; seed by seed, so that an interrupted run has whole seeds to show."""
-    versions = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
-    code = {name: code_sha256(registry.find("method", name)) for name in grid.methods}
-    return [
+    jobs = [
         Job(
             method=method,
             dataset=dataset,
             seed=seed,
             protocols=tuple(grid.protocols),
             data_sha256=data[dataset].sha256,
-            code_sha256=code[method],
+            code_sha256="",
             sampler=registry.find("sampler", registry.find("method", method).sampler)().id,
-            schedule=_schedule(registry.find("dataset", dataset), grid.quick),
+            schedule=schedule_of(registry.find("dataset", dataset).schedule, quick=grid.quick),
             changed=dict(grid.changed.get(method, {})),
             quick=grid.quick,
-            versions=versions,
+            versions=_versions(registry, data[dataset]),
             plugin_files=grid.plugin_files,
             device=grid.device,
             profile=grid.profile,
@@ -78,31 +79,24 @@ def expand(grid: Grid, registry: Registry, data: Mapping[str, Data]) -> list[Job
         for method in grid.methods
     ]
 
+    @cache
+    def code(method: str, dataset: str) -> str:
+        return code_sha256(registry.find("method", method), registry.find("dataset", dataset))
 
-def _schedule(dataset: type[Dataset], quick: bool) -> Any:
-    schedule = dataset.schedule
-    return replace(schedule, epochs=min(QUICK_EPOCHS, schedule.epochs)) if quick else schedule
+    @cache
+    def tested(*rules: tuple[str, str]) -> str:
+        return rules_sha256(registry, rules)
+
+    return [
+        replace(job, code_sha256=code(job.method, job.dataset), rules_sha256=tested(*rules(job)))
+        for job in jobs
+    ]
 
 
-def outstanding(
-    jobs: Iterable[Job], store: Store, *, retry_failed: bool = False, force: bool = False
-) -> list[Job]:
-    """Those that are to be done.
-
-    By default what has no outcome yet, or lost it to a machine. A failure of the method's own making would be
-    the same again, and stays a row until `retry_failed`. `force` is everything.
-    """
-
-    def is_due(job: Job) -> bool:
-        if force:
-            return True
-        if store.finished(job):
-            return False
-        manifest = store.manifest(job)
-        kind = manifest and kind_of(manifest)  # none of a finished one without its predictions
-        return retry_failed or kind is None or kind in INFRASTRUCTURE
-
-    return [job for job in jobs if is_due(job)]
+def _versions(registry: Registry, data: Data) -> dict[str, int]:
+    """Of the metrics that can judge it; others decide nothing."""
+    every = {name: entry.cls for name, entry in registry.classes["metric"].items()}
+    return {name: cls.version for name, cls in every.items() if isinstance(data.task, cls.tasks)}
 
 
 @dataclass(frozen=True)
@@ -117,14 +111,47 @@ class Failure:
     """Whether that was in a run before this one."""
 
 
-def failures_before(jobs: Iterable[Job], store: Store) -> list[Failure]:
-    """Of jobs that are not to be done, those that the store has a failure of."""
-    failures = []
+@dataclass(frozen=True)
+class Survey:
+    """How jobs stand in a store."""
+
+    todo: list[Job]
+    """Those that are to be done."""
+    failures: list[Failure]
+    """Those that failed, and are not to be done again."""
+    there: int
+    """How many have finished."""
+    made_by: list[str]
+    """By which libraries, where they are not those of this process."""
+
+
+def survey(
+    jobs: Iterable[Job], store: Store, *, retry_failed: bool = False, force: bool = False
+) -> Survey:
+    """What is left to do of some jobs.
+
+    By default that is what has no outcome yet, or lost it to a machine. A failure of the method's own making
+    would be the same again, and stays a row until `retry_failed`. `force` is everything.
+    """
+    todo, failures, there, made = [], [], 0, set()
+    here = versions()
     for job in jobs:
-        manifest = store.manifest(job)
-        if manifest is not None and (kind := kind_of(manifest)):
+        manifest = None if force else store.manifest(job)
+        kind = manifest and kind_of(manifest)
+        if manifest is not None and store.answers(job, manifest):
+            there += 1
+            made.add(_made_by(manifest.get("environment", {}), here))
+        elif manifest is None or kind is None or kind in INFRASTRUCTURE or retry_failed:
+            todo.append(job)
+        else:
             failures.append(Failure(job, kind, why(manifest), before=True))
-    return failures
+    return Survey(todo, failures, there, sorted(made - {""}))
+
+
+def _made_by(environment: Mapping[str, Any], here: Mapping[str, str]) -> str:
+    """The libraries of a result that are of another version here."""
+    other = {n: environment.get(n, "unknown") for n in here if environment.get(n) != here[n]}
+    return ", ".join(f"{name} {version}" for name, version in other.items())
 
 
 @dataclass(frozen=True)

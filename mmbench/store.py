@@ -70,7 +70,10 @@ class Store:
 
     def finished(self, job: Job) -> bool:
         """Whether there is a finished result of this very job, with representations if it asks for them."""
-        manifest = self.manifest(job)
+        return self.answers(job, self.manifest(job))
+
+    def answers(self, job: Job, manifest: Mapping[str, Any] | None) -> bool:
+        """Whether its manifest, as `manifest` gives it, is that of a finished result with all that it asks for."""
         return (
             manifest is not None
             and manifest.get("status") == "finished"

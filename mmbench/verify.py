@@ -29,10 +29,10 @@ from mmbench.metrics import Metric, floor, score
 from mmbench.missingness import MissingnessProtocol
 from mmbench.registry import Registry
 from mmbench.settings import hyperparameters
+from mmbench.sources import code_sha256
 from mmbench.store import MANIFEST, PREDICTIONS, Store, read_manifest
 from mmbench.tasks import Task
 from mmbench.textdiff import differences
-from mmbench.work import code_sha256
 
 TRUSTED = (
     "training logs, times, dates, memory, counts of parameters, versions of libraries, commits, reasons of "
@@ -267,10 +267,13 @@ class _Result:
     def _method(self) -> Iterator[Finding]:
         """What the method's class says of itself, if its code is the same here."""
         job = self.job
-        cls = self.here.find("method", job["method"])
+        cls, dataset = (self.here.find(kind, job[kind]) for kind in ("method", "dataset"))
         if isinstance(cls, str):
             yield self._unchecked(f"{cls}: code, defaults, privileges")
-        elif self.here.code(cls) != job["code_sha256"]:
+        elif (
+            self.here.code(cls, None if isinstance(dataset, str) else dataset)
+            != (job["code_sha256"])
+        ):
             yield self._unchecked(
                 "the method's code differs from what is here: defaults, privileges"
             )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import inspect
 import platform
 import resource
 import subprocess
@@ -30,19 +27,15 @@ from mmbench.batching import Split
 from mmbench.data import SPLITS, Data, DataSpec, Samples
 from mmbench.errors import MmbenchError
 from mmbench.evaluation import evaluate
-from mmbench.jobs import Job, Kind, Outcome, Progress, begin_manifest, limit, now
+from mmbench.jobs import Job, Kind, Outcome, Progress, begin_manifest, limit, now, rules
 from mmbench.metrics import Metric, floor
 from mmbench.registry import Registry, discover
 from mmbench.representations import Unrepresented, condition, represent
 from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
-from mmbench.streams import seed_of
+from mmbench.sources import code_sha256, rules_sha256
+from mmbench.start import limited, methods_of, spec_of
 from mmbench.training import Diverged, Report, train_side_by_side
-
-QUICK_SAMPLES = 512
-QUICK_EPOCHS = 2
-DECISIVE = ("batching", "methods", "nn", "randomness", "seeds", "streams", "tasks", "training")
-"""Modules of mmbench in which a change of code may change what a method learns."""
 
 
 class NotSupported(Exception):
@@ -146,7 +139,7 @@ def _finish(
     try:
         registry = discover(job.plugin_files)
         cls = registry.find("method", job.method)
-        check_code(job, cls, registry)
+        check_code(job, registry)
         data = _data(job.dataset, job.plugin_files)
     except MmbenchError as error:
         raise Refused(str(error)) from error
@@ -177,11 +170,7 @@ def _finish(
 
     device = torch.device(job.device)
     splits = {name: Split(limited(data, name, job), device) for name in SPLITS}
-    methods = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        for each in jobs:
-            torch.manual_seed(seed_of(each.seed, "init"))
-            methods.append(cls(spec, **job.changed).to(device))
+    methods = methods_of(cls, spec, jobs, device)
     sampler = registry.find("sampler", cls.sampler)(**methods[0].sampler_settings)
     with profiler(job) as tick:
         trained = train_side_by_side(
@@ -294,18 +283,6 @@ def profiler(job: Job) -> Iterator[Callable[[], None]]:
         yield running.step
 
 
-def spec_of(data: Data, job: Job) -> DataSpec:
-    """What the method is told; a quick job has fewer samples and epochs."""
-    n_train = len(limited(data, "train", job))
-    return DataSpec(data.name, data.modalities(), data.task, job.schedule, n_train)
-
-
-def limited(data: Data, split: str, job: Job) -> Samples:
-    """A split; of training and validation only the first few for a quick job. Never less of the test."""
-    samples = data.splits[split]
-    return samples.take(QUICK_SAMPLES) if job.quick and split != "test" else samples
-
-
 def metrics_for(registry: Registry, spec: DataSpec) -> list[Metric]:
     """Every registered metric that can judge the task, by name."""
     found = [entry.cls for entry in registry.classes["metric"].values()]
@@ -327,17 +304,27 @@ def peak_memory_mib(device: torch.device) -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+LIBRARIES = ("torch", "numpy", "numba", "h5py", "scikit-learn", "scipy")
+"""Numbers may differ in their last digits from one version to another: told, and in no job's key."""
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries, as they are installed."""
+    found = {}
+    for package in LIBRARIES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
 def environment(device: str) -> dict[str, Any]:
     """Versions, and the git commit where mmbench runs from a checkout."""
-    versions = {}
-    for package in ("mmbench", "torch", "numpy", "h5py", "scikit-learn", "scipy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     return {
-        **versions,
+        "mmbench": mmbench.__version__,
+        **versions(),
         "python": platform.python_version(),
         "device": f"{device} ({gpu})",
         **_git(),
@@ -361,53 +348,20 @@ def _git() -> dict[str, Any]:
         return {}
 
 
-def code_sha256(cls: type[Any]) -> str:
-    """Of the source that a method's numbers come from, without comments and docstrings.
-
-    That is its module, or all of its package, those of the methods that it extends, and the modules of
-    mmbench that train it.
-    """
-    files: list[Path] = []
-    for base in cls.__mro__:
-        if not issubclass(base, mmbench.Method) or base is mmbench.Method:
-            continue
-        file = Path(inspect.getfile(base))
-        own = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
-        files += [path for path in own if path not in files]
-    for name in DECISIVE:
-        place = Path(mmbench.__file__).with_name(name)
-        files += sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    digest = hashlib.sha256()
-    for path in files:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()
-
-
-def _is_text(node: ast.AST) -> bool:
-    """Whether a statement is a bare string: a docstring."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
 @lru_cache(maxsize=1)
 def _data(name: str, plugin_files: tuple[str, ...]) -> Data:
     return datafile.obtain(discover(plugin_files).find("dataset", name)())
 
 
-def check_code(job: Job, cls: type[Any], registry: Registry) -> None:
+def check_code(job: Job, registry: Registry) -> None:
     """MmbenchError if this process would give other numbers than the job's key stands for."""
     here = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
     changed = [f"metric {name}" for name, v in job.versions.items() if here.get(name) != v]
-    if code_sha256(cls) != job.code_sha256:
+    cls, dataset = registry.find("method", job.method), registry.find("dataset", job.dataset)
+    if code_sha256(cls, dataset) != job.code_sha256:
         changed.append(f"the code of {job.method}, or what trains it")
+    if not changed and rules_sha256(registry, rules(job)) != job.rules_sha256:
+        changed.append("the code of sampler, protocols or metrics")
     if changed:
         raise MmbenchError(
             f"{', '.join(changed)} differs in this process from where the run was planned; give the "

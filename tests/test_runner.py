@@ -10,15 +10,16 @@ from mmbench import runner
 from mmbench.data import Schedule
 from mmbench.executors import Executor
 from mmbench.jobs import KINDS, Job, Outcome, begin_manifest, failure, kind_of, lost, overdue, why
-from mmbench.runner import failures_before, outstanding
+from mmbench.runner import survey
 from mmbench.store import Store
+from mmbench.work import versions
 
 JOBS = [Job("m", "d", seed, ("inter@1",), "0", "0", Schedule()) for seed in range(4)]
 
 
 def finished(job):
     manifest = {**begin_manifest(job), "status": "finished", "finished": "now"}
-    return Outcome(manifest, {"targets": np.zeros((2, 1))})
+    return Outcome({**manifest, "environment": versions()}, {"targets": np.zeros((2, 1))})
 
 
 @pytest.fixture
@@ -94,20 +95,19 @@ KEPT = {"exception", "out of memory", "diverged", "time limit", "not applicable"
 def test_a_failure_of_the_methods_own_making_stays_and_the_machines_does_not(store, kind):
     store.save(failure(JOBS[0], kind, "some reason"))
     store.save(finished(JOBS[1]))
-    due = outstanding(JOBS, store)
-    assert due == (JOBS[2:] if kind in KEPT else [JOBS[0], *JOBS[2:]])
-    assert outstanding(JOBS, store, retry_failed=True) == [JOBS[0], *JOBS[2:]]
-    assert outstanding(JOBS, store, force=True) == JOBS
-    told = [
-        (f.job, f.kind, f.before) for f in failures_before([j for j in JOBS if j not in due], store)
-    ]
+    found = survey(JOBS, store)
+    assert found.there == 1
+    assert found.todo == (JOBS[2:] if kind in KEPT else [JOBS[0], *JOBS[2:]])
+    assert survey(JOBS, store, retry_failed=True).todo == [JOBS[0], *JOBS[2:]]
+    assert survey(JOBS, store, force=True).todo == JOBS
+    told = [(f.job, f.kind, f.before) for f in found.failures]
     assert told == ([(JOBS[0], kind, True)] if kind in KEPT else [])
 
 
 def test_a_result_that_asks_for_more_than_there_is_is_done_again(store):
     store.save(finished(JOBS[0]))
     asked = replace(JOBS[0], embeddings=True)
-    assert outstanding([asked], store) == [asked]
+    assert survey([asked], store).todo == [asked]
 
 
 @pytest.mark.parametrize("word", ["e", "l"])
@@ -150,3 +150,12 @@ def test_a_group_has_the_time_of_its_jobs_and_each_its_own_again_should_it_fall_
     assert Executor.time_limit(JOBS) is None
     assert Executor.time_limit(jobs[:1]) == 100 + 30
     assert Executor.time_limit(jobs) == 2 * 400 + 30
+
+
+def test_results_of_other_libraries_are_kept_and_told(store):
+    old = finished(JOBS[0])
+    environment = {**old.manifest["environment"], "torch": "1.0"}
+    store.save(replace(old, manifest={**old.manifest, "environment": environment}))
+    store.save(finished(JOBS[1]))
+    found = survey(JOBS, store)
+    assert found.todo == JOBS[2:] and found.made_by == ["torch 1.0"]

@@ -13,9 +13,11 @@ from mmbench import datafile, runner, work
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
-from mmbench.jobs import Epoch, Job, Outcome, Progress, begin_manifest
-from mmbench.registry import discover
-from mmbench.runner import Grid, expand, outstanding, resolve
+from mmbench.jobs import Epoch, Job, Outcome, Progress, begin_manifest, rules
+from mmbench.registry import Registry, discover
+from mmbench.runner import Grid, expand, resolve, survey
+from mmbench.sources import code_sha256, rules_sha256
+from mmbench.start import QUICK_EPOCHS
 from mmbench.store import Store
 from mmbench.training import Diverged, train_side_by_side
 from mmbench_methods.constant import Constant
@@ -26,16 +28,27 @@ SCHEDULE = Schedule(heads=10, epochs=1)
 @pytest.fixture
 def job() -> Job:
     data = datafile.obtain(discover().find("dataset", "mosi-twin")())
-    code = work.code_sha256(Constant)
-    return Job(
-        "constant", "mosi-twin", 0, ("inter@1",), data.sha256, code, SCHEDULE, versions={"f1": 1}
+    registry = discover()
+    code = code_sha256(Constant)
+    made = Job(
+        *("constant", "mosi-twin", 0, ("inter@1",), data.sha256, code, SCHEDULE),
+        sampler="msm@1",
+        versions={"f1": 1},
     )
+    return with_rules(made, registry)
+
+
+def with_rules(job: Job, registry: Registry) -> Job:
+    return replace(job, rules_sha256=rules_sha256(registry, rules(job)))
 
 
 def by(job: Job, method: str, **others) -> Job:
     """The same job by another method."""
-    code = work.code_sha256(discover().find("method", method))
-    return replace(job, method=method, code_sha256=code, **others)
+    registry = discover()
+    cls, dataset = registry.find("method", method), registry.find("dataset", job.dataset)
+    code = code_sha256(cls, dataset)
+    changed = replace(job, method=method, code_sha256=code, **others)
+    return with_rules(changed, registry)
 
 
 def ignore(progress):
@@ -107,6 +120,7 @@ def test_data_that_changed_since_planning_is_refused(job):
     ("change", "culprit"),
     [
         ({"code_sha256": "other"}, "the code of constant, or what trains it"),
+        ({"rules_sha256": "other"}, "the code of sampler, protocols or metrics"),
         ({"versions": {"f1": 1, "mae": 9}}, "metric mae"),
         ({"versions": {"f1": 1, "nothing": 1}}, "metric nothing"),
     ],
@@ -125,40 +139,13 @@ def test_the_number_of_threads_is_left_as_found(job):
 
 
 def test_a_quick_job_keeps_the_whole_test_split(job):
-    manifest = work.do([replace(job, quick=True, protocols=("intra@1",))], ignore)[0].manifest
+    intra = with_rules(replace(job, protocols=("intra@1",)), discover())
+    manifest = work.do([replace(intra, quick=True)], ignore)[0].manifest
     assert manifest["data"]["splits"]["test"] == 686
     assert {score["mask_seed"] for score in manifest["scores"]} == {0}
     # and yet its masks are those of a full one, of which it used the first
-    full = work.do([replace(job, protocols=("intra@1",))], ignore)[0].manifest
+    full = work.do([intra], ignore)[0].manifest
     assert manifest["protocols"] == full["protocols"]
-
-
-def test_code_hash_sees_code_and_not_comments(tmp_path, monkeypatch):
-    def digest(text: str) -> str:
-        file = tmp_path / "method.py"
-        file.write_text(text)
-        monkeypatch.setattr(work.inspect, "getfile", lambda cls: str(file))
-        return work.code_sha256(Constant)
-
-    plain = digest("def f():\n    return 1\n")
-    assert digest('"""Doc."""\n# why\n\ndef f():\n    """Doc."""\n    return 1\n') == plain
-    assert digest("def f():\n    return 2\n") != plain
-    monkeypatch.setattr(work, "DECISIVE", ("nn",))
-    assert digest("def f():\n    return 1\n") != plain  # it is of the training code, too
-
-
-def test_code_hash_sees_the_method_that_is_extended(tmp_path, monkeypatch):
-    class Extended(Constant):
-        """In a file of its own."""
-
-    own, base = tmp_path / "own.py", tmp_path / "base.py"
-    own.write_text("x = 1\n")
-    monkeypatch.setattr(work.inspect, "getfile", lambda c: str(base if c is Constant else own))
-    digests = []
-    for text in ("y = 1\n", "y = 2\n"):
-        base.write_text(text)
-        digests.append([work.code_sha256(cls) for cls in (Constant, Extended)])
-    assert len({digest for pair in digests for digest in pair}) == 4
 
 
 def test_a_twin_stands_in_with_a_notice_until_real_data_is_there(monkeypatch):
@@ -189,7 +176,7 @@ def test_a_grid_is_every_method_on_every_data_set_from_every_seed(job):
         (1, "constant (quick)"),
     ]
     assert len({j.key for j in jobs}) == 6 and len({j.config for j in jobs}) == 2
-    assert all(j.schedule.epochs == work.QUICK_EPOCHS for j in jobs)
+    assert all(j.schedule.epochs == QUICK_EPOCHS for j in jobs)
 
 
 class Nowhere(Executor):
@@ -205,7 +192,7 @@ class Nowhere(Executor):
             if job.seed % 2:
                 manifest |= {"reason": "odd", "kind": "exception"}
             else:
-                manifest["status"] = "finished"
+                manifest |= {"status": "finished", "environment": {}}
             yield job, Outcome(manifest, {} if job.seed % 2 else {"targets": np.zeros((2, 1))})
 
 
@@ -217,8 +204,8 @@ def test_outcomes_are_stored_as_they_come_and_failures_stay_until_asked_for(job,
     failures = runner.run(jobs, Nowhere(), store, events.append)
     assert [(f.job.seed, f.why) for f in failures] == [(1, "odd")]
     assert [e.doing for e in events] == ["half", "done", "half", "failed", "half", "done"]
-    assert outstanding(jobs, store) == []
-    assert [j.seed for j in outstanding(jobs, store, retry_failed=True)] == [1]
+    assert survey(jobs, store).todo == []
+    assert [j.seed for j in survey(jobs, store, retry_failed=True).todo] == [1]
 
 
 def test_the_same_job_twice_is_a_mistake(job, tmp_path):

@@ -125,7 +125,7 @@ def run(
     from mmbench import datafile
     from mmbench.leaderboard import Leaderboard, write_leaderboard
     from mmbench.registry import discover
-    from mmbench.runner import Grid, expand, failures_before, outstanding, resolve
+    from mmbench.runner import Grid, expand, resolve, survey
     from mmbench.settings import parse
     from mmbench.store import Store
 
@@ -173,14 +173,13 @@ def run(
     )
     every = expand(grid, registry, content)
     content.clear()  # workers read their own
-    todo = outstanding(every, results, retry_failed=retry_failed, force=force)
+    found = survey(every, results, retry_failed=retry_failed, force=force)
     if dry_run:
-        _show_plan(every, todo)
+        _show_plan(every, found.todo)
         return 0
-    due = {job.key for job in todo}
-    failures = failures_before((job for job in every if job.key not in due), results)
-    show_there(results, len(every), todo, failures)
-    failures += do(todo, runs_on, results, registry)
+    show_there(results, found)
+    failures = found.failures + do(found.todo, runs_on, results, registry)
+    due = {job.key for job in found.todo}
     reporters = [registry.find("reporter", name)() for name in chosen["reporter"]]
     for name in grid.datasets:
         show_spent([m for m in results.manifests(name) if m["key"] in due])

@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     from mmbench.jobs import Job
     from mmbench.leaderboard import Leaderboard
     from mmbench.registry import Registry
-    from mmbench.runner import Event, Failure
+    from mmbench.runner import Event, Failure, Survey
     from mmbench.store import Store
 
 
-def show_there(
-    results: Store, total: int, todo: Sequence[Job], failures: Sequence[Failure]
-) -> None:
-    """What of the grid the store has already, finished or failed."""
-    there = total - len(todo) - len(failures)
-    if there:
-        console().print(f"{there} of {total} jobs are in {results.root} already")
+def show_there(results: Store, found: Survey) -> None:
+    """What of the grid the store has already."""
+    total = found.there + len(found.failures) + len(found.todo)
+    if found.there:
+        console().print(f"{found.there} of {total} jobs are in {results.root} already")
+    if found.made_by:
+        click.echo(
+            f"warning: some of them were made by {'; '.join(found.made_by)}, which is not what is here: "
+            "numbers may differ in their last digits. --force makes them anew.",
+            err=True,
+        )
 
 
 def show_failures(failures: Sequence[Failure]) -> int:
