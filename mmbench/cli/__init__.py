@@ -16,7 +16,7 @@ from mmbench.cli.listing import listing
 from mmbench.cli.plugin import plugin
 from mmbench.cli.protocol import protocol
 from mmbench.cli.run import run
-from mmbench.cli.stopping import Stopped, say, stoppable
+from mmbench.cli.stopping import leave, stoppable
 from mmbench.cli.verify import verify
 from mmbench.errors import MmbenchError
 
@@ -50,9 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         with stoppable():
             status = cli.main(rest, "mmbench", standalone_mode=False, obj=debug)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        told = error.__cause__ or error  # click makes the one of the other
-        say()
-        sys.exit(told.status if isinstance(told, Stopped) else 130)
+        leave(error.__cause__ or error)  # click makes the one of the other
     except click.ClickException as error:
         error.show()
         sys.exit(2)

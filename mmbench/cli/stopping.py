@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 STOPPED = "stopped; what is finished is kept, and the same command goes on where it was"
 PATIENCE = 1.5
@@ -70,6 +72,21 @@ def say() -> None:
         _said.set()
         with suppress(OSError):
             os.write(2, f"mmbench: {STOPPED}\n".encode())
+
+
+def leave(stopped: BaseException) -> NoReturn:
+    """Ends a command that was stopped, in the way of shells: 128 and the signal's number."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    say()
+    if not isinstance(stopped, Stopped):
+        sys.exit(128 + signal.SIGINT)
+    # what tidies up at the end does so; but not the interpreter itself, which takes long with torch in it,
+    # and lets no thread watch
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+    os._exit(stopped.status)
 
 
 def _watch(heard: int) -> None:
