@@ -131,7 +131,9 @@ class Executor(ABC):
 
 
 def rehearse(jobs: Sequence[Job], report: Callable[[Progress], None]) -> list[Outcome]:
-    """Work that takes no time, to try an executor with: each outcome has the methods of its call in `together`."""
+    """Work that takes no time, to try an executor with: each outcome has the methods of its call in `together`,
+    and how many jobs that had in `side_by_side`."""
     report(Progress(0.5, "half way"))
     together = sorted({job.method for job in jobs})
-    return [Outcome({**begin_manifest(job), "together": together}) for job in jobs]
+    facts = {"together": together, "side_by_side": len(jobs)}
+    return [Outcome({**begin_manifest(job), **facts}) for job in jobs]

@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     metavar="MINUTES",
     help="How long a job may take; one that takes longer has failed.  [default: any time]",
 )
-@click.option("--retry-failed", is_flag=True, help="Do failed jobs again, whatever they failed of.")
-@click.option("--force", is_flag=True, help="Do every job again, those that finished, too.")
+@click.option("--retry-failed", is_flag=True, help="Do jobs again that failed.")
+@click.option("--force", is_flag=True, help="Do every job again, also those that finished.")
 @click.option("--dry-run", is_flag=True, help="Show what would run.")
 def run(
     methods: str,
