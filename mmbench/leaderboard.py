@@ -48,7 +48,7 @@ OWN = (
         "seconds",
         "side_by_side",
     ),
-    *("peak_memory_mib", "environment", "finished", "reason", "predictions_sha256"),
+    *("peak_memory_mib", "environment", "finished", "kind", "reason", "predictions_sha256"),
 )
 """Parts of a manifest that a row keeps."""
 CELL_COLUMNS: Columns = {

@@ -7,8 +7,8 @@
 A manifest has `schema`, `status` ("finished" or "failed"), `key` (of everything that decides the
 numbers), `config` (the same without the seed), `job`, `data`, `method`, `protocols`, `metrics`, `floor`,
 `scores`, `averages`, `training`, `parameters`, `seconds`, `environment` and `predictions_sha256`; a
-failure has `reason` and `traceback` instead of what it did not reach. `representations` is there if they
-were asked for: their `condition` and `sha256`, or why they are `absent`. Last comes `sha256`, of all the rest;
+failure has `kind` (mmbench/jobs.py; old ones have none), `reason` and `traceback` instead of what it did not
+reach. `representations` is there if they were asked for: their `condition` and `sha256`, or why they are `absent`. Last comes `sha256`, of all the rest;
 results of before it was written are read without.
 
 A result is written beside the others, as `.unfinished-<host>-<process>-<random>`, and appears by a rename. One that
@@ -84,12 +84,12 @@ class Store:
         return self.root / job["dataset"] / job["method"] / f"seed-{int(job['seed'])}-{key}"
 
     def finished(self, job: Job) -> bool:
-        """Whether there is a finished result of this very job, every file of it as it was written.
+        """Whether there is a finished result of this very job, with representations if it asks for them, or the
+        reason why there are none."""
+        return self.answers(job, self.manifest(job))
 
-        With representations, or the reason why there are none, if the job asks for them.
-        """
-        folder = self.folder(vars(job), job.key)
-        manifest = _whole(folder)
+    def answers(self, job: Job, manifest: Mapping[str, Any] | None) -> bool:
+        """Whether its manifest, as `manifest` gives it, is that of a finished result with all that it asks for."""
         return (
             manifest is not None
             and manifest["status"] == "finished"
@@ -97,8 +97,8 @@ class Store:
         )
 
     def manifest(self, job: Job) -> dict[str, Any] | None:
-        """That of this very job, finished or failed; None if there is none that can be read."""
-        return _read(self.folder(vars(job), job.key) / MANIFEST)
+        """That of this very job, finished or failed; None unless every file of it is as it was written."""
+        return _whole(self.folder(vars(job), job.key))
 
     def save(self, outcome: Outcome) -> Path:
         """Files an outcome; a crash at any moment leaves the old state or the new one.

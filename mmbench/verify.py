@@ -23,16 +23,16 @@ from mmbench.data import SPLITS, Data, Dataset, DataSpec
 from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.evaluation import averages, describe, trials
 from mmbench.hdf5 import open_plain, reading, try_text
-from mmbench.jobs import digest, label
+from mmbench.jobs import KINDS, digest, label
 from mmbench.leaderboard import SLACK, Leaderboard, write_leaderboard
 from mmbench.metrics import Metric, floor, score
 from mmbench.missingness import MissingnessProtocol
 from mmbench.registry import Registry
 from mmbench.settings import hyperparameters
+from mmbench.sources import code_sha256
 from mmbench.store import MANIFEST, PREDICTIONS, REPRESENTATIONS, Store, read_manifest
 from mmbench.tasks import Task
 from mmbench.textdiff import differences
-from mmbench.work import code_sha256
 
 TRUSTED = (
     "training logs, times, dates, memory, counts of parameters, versions of libraries, commits, reasons of "
@@ -265,6 +265,9 @@ class _Result:
     def _failure(self) -> Iterator[Finding]:
         if not isinstance(self.manifest.get("reason"), str):
             yield self._wrong("reason", "is missing, and a failure has one")
+        kind = self.manifest.get("kind", KINDS[0])  # old ones have none
+        if kind not in KINDS:
+            yield self._wrong("kind", f"says {_brief(kind)}, expected one of {', '.join(KINDS)}")
         for part in ("scores", "averages", "predictions_sha256"):
             if part in self.manifest:
                 yield self._wrong("status", f'says "failed", yet there are {part}')
@@ -274,10 +277,13 @@ class _Result:
     def _method(self) -> Iterator[Finding]:
         """What the method's class says of itself, if its code is the same here."""
         job = self.job
-        cls = self.here.find("method", job["method"])
+        cls, dataset = (self.here.find(kind, job[kind]) for kind in ("method", "dataset"))
         if isinstance(cls, str):
             yield self._unchecked(f"{cls}: code, defaults, privileges")
-        elif self.here.code(cls) != job["code_sha256"]:
+        elif (
+            self.here.code(cls, None if isinstance(dataset, str) else dataset)
+            != (job["code_sha256"])
+        ):
             yield self._unchecked(
                 "the method's code differs from what is here: defaults, privileges"
             )

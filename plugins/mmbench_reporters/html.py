@@ -20,6 +20,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 import mmbench
+from mmbench.jobs import why
 from mmbench.leaderboard import AVERAGE, Row, Section
 from mmbench.numbers import fixed, share
 from mmbench.summary import effective_rate, quantity
@@ -68,7 +69,7 @@ class Html(mmbench.Reporter):
                 "privilege": {p: p for row in rows for p in _privileges(row)},
             },
             failures=[
-                (row.label, m["job"]["seed"], m["reason"])
+                (row.label, m["job"]["seed"], why(m))
                 for row in (*rows, *leaderboard.unfinished)
                 for m in row.failed
             ],

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mmbench
+from mmbench.jobs import why
 from mmbench.leaderboard import Row, Section
 from mmbench.markdown import prose, table
 from mmbench.numbers import fixed, share
@@ -215,7 +216,7 @@ def _explanations(section: Section) -> Iterator[str]:
         for manifest in row.failed:
             other = manifest["config"] != row.finished[0]["config"]
             when = " after a change of code or versions" if other else ""
-            seed, reason = manifest["job"]["seed"], _escape(manifest["reason"])
+            seed, reason = manifest["job"]["seed"], _escape(why(manifest))
             yield f"{row.label}, seed {seed}, failed{when}: {reason}"
         if row.superseded:
             yield f"{row.label}: {row.superseded} older results, of other code or settings, are left out."
@@ -248,7 +249,16 @@ def _made_by(environment: Mapping[str, Any]) -> str:
 
 
 def _reasons(rows: Sequence[Row]) -> list[list[str]]:
-    return [[row.label, manifest["reason"]] for row in rows for manifest in row.failed[:1]]
+    """A line for each reason; with the seeds, where a method has several."""
+    lines = []
+    for row in rows:
+        seeds: dict[str, list[str]] = {}
+        for manifest in row.failed:
+            seeds.setdefault(why(manifest), []).append(str(manifest["job"]["seed"]))
+        for reason, own in seeds.items():
+            whose = f" (seed {', '.join(own)})" if len(seeds) > 1 else ""
+            lines.append([row.label, reason + whose])
+    return lines
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
