@@ -138,7 +138,7 @@ def survey(
     here = versions()
     for job in jobs:
         manifest = None if force else store.manifest(job)
-        kind = manifest and kind_of(manifest)
+        kind = None if manifest is None else kind_of(manifest)
         if manifest is not None and store.answers(job, manifest):
             there += 1
             made.add(_made_by(manifest.get("environment", {}), here))

@@ -280,6 +280,10 @@ def too_much():
     return torch.empty(1 << 60)
 
 
+def no_room():
+    raise torch.OutOfMemoryError("CUDA out of memory")  # as on a GPU
+
+
 def off():
     raise SystemExit("sys.exit")
 
@@ -290,6 +294,7 @@ def off():
         (lambda: 1 / 0, "exception", "ZeroDivisionError: division by zero"),
         (too_much, "out of memory", "RuntimeError: .*can't allocate memory"),
         (lambda: np.empty(1 << 50), "out of memory", ".*MemoryError: Unable to allocate"),
+        (no_room, "out of memory", "OutOfMemoryError: CUDA out of memory"),
         (off, "exception", "SystemExit: sys.exit"),
     ],
 )
