@@ -102,6 +102,10 @@ class Executor(ABC):
         place = {job.key: number for number, job in enumerate(jobs)}
         return sorted(found, key=lambda group: place[group[0].key])
 
+    def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int | None:
+        """How many groups of jobs it does at once; None if nobody knows before it runs."""
+        return self.workers and min(self.workers, len(groups))
+
     @abstractmethod
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """Calls `work` on each of the `groups`. A worker that dies is an outcome of its jobs, too."""

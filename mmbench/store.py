@@ -113,11 +113,15 @@ class Store:
 
     def datasets(self) -> list[str]:
         """Names of the data sets that there are results of."""
-        return sorted({manifest["job"]["dataset"] for manifest in self.manifests()})
+        return sorted({manifest["job"]["dataset"] for manifest in self.each()})
 
     def manifests(self, dataset: str | None = None) -> list[dict[str, Any]]:
         """All manifests, or those of one data set, in an order that does not depend on the disk."""
-        return [m for _, m in self._all(dataset) if m is not None]
+        return list(self.each(dataset))
+
+    def each(self, dataset: str | None = None) -> Iterator[dict[str, Any]]:
+        """The same, one at a time: those of a grid together fill the memory."""
+        return (m for _, m in self._all(dataset) if m is not None)
 
     def damaged(self) -> list[Path]:
         """Manifests that cannot be read."""

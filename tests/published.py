@@ -1,7 +1,7 @@
-"""The published leaderboards: their index, and the figures that their JSON draws.
+"""The published leaderboards: their index, the figures that their JSON draws, the rates of their results.
 
-As a script, `python -m tests.published`, it writes both anew; tests/test_published.py sees that nothing else
-stands there.
+As a script, `python -m tests.published`, it writes all three anew; tests/test_published.py sees that nothing
+else stands there.
 """
 
 from contextlib import suppress
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from mmbench import board, figures
+from mmbench import board, figures, plan
 from mmbench.leaderboard import Leaderboard, Row
 from mmbench.markdown import table
 
 FOLDER = Path(__file__).parent.parent / "leaderboards"
 INDEX = FOLDER / "README.md"
 FIGURES = FOLDER / "figures"
+RATES = FOLDER.parent / "mmbench" / plan.RATES
 BEGIN, END = "<!-- index -->\n", "<!-- end of index -->\n"
 
 
@@ -55,6 +56,11 @@ def told() -> str:
     return INDEX.read_text().partition(BEGIN)[2].partition(END)[0]
 
 
+def rates(every: list[Leaderboard]) -> str:
+    """What `mmbench run --dry-run` goes by where nothing was run yet."""
+    return plan.to_json(rate for each in every for rate in plan.rates_of(each))
+
+
 def draw(folder: Path, every: list[Leaderboard]) -> list[Path]:
     """Every figure that a leaderboard has without its store: one of too few seeds has no tests to show."""
     drawn = []
@@ -70,6 +76,7 @@ def main() -> None:
     every = boards()
     before, _, rest = INDEX.read_text().partition(BEGIN)
     INDEX.write_text(before + BEGIN + index(every) + END + rest.partition(END)[2])
+    RATES.write_text(rates(every))
     for path in draw(FIGURES, every):
         print(f"wrote {path.relative_to(FOLDER.parent)}")  # noqa: T201
 

@@ -3,7 +3,7 @@
 import matplotlib as mpl
 import pytest
 
-from tests.published import FIGURES, boards, draw, index, told
+from tests.published import FIGURES, RATES, boards, draw, index, rates, told
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +23,7 @@ def test_the_figures_are_what_the_leaderboards_draw(every, tmp_path):
     assert {path.name for path in drawn} == {path.name for path in FIGURES.iterdir()}
     for path in drawn:
         assert path.read_bytes() == (FIGURES / path.name).read_bytes(), path.name
+
+
+def test_the_rates_that_a_plan_goes_by_are_those_of_the_leaderboards(every):
+    assert RATES.read_text() == rates(every)

@@ -117,7 +117,9 @@ def run(
                     known.check(kind, name)
 
     from mmbench import datafile
+    from mmbench.cli.plan import show_plan
     from mmbench.leaderboard import Leaderboard, write_leaderboard
+    from mmbench.plan import Plan
     from mmbench.registry import discover
     from mmbench.runner import Grid, expand, outstanding, resolve
     from mmbench.settings import parse
@@ -165,11 +167,11 @@ def run(
         embeddings=embeddings,
     )
     every = expand(grid, registry, content)
-    content.clear()  # workers read their own
     todo = outstanding(every, results)
     if dry_run:
-        _show_plan(every, todo)
+        show_plan(Plan.of(every, todo, results, content, runs_on, registry), store)
         return 0
+    content.clear()  # workers read their own
     failures = _do(todo, len(every), runs_on, results, registry)
     reporters = [registry.find("reporter", name)() for name in chosen["reporter"]]
     for name in grid.datasets:
@@ -215,17 +217,6 @@ def check_folder(folder: Path, what: str, option: str) -> None:
         raise UsageError(
             f"cannot write {what} to {folder}: {error.strerror}; choose another {option}"
         ) from error
-
-
-def _show_plan(every: Sequence[Job], todo: Sequence[Job]) -> None:
-    """What would run, and what is there already."""
-    left = {job.key for job in todo}
-    rows = [
-        (job.label, job.dataset, str(job.seed), "to do" if job.key in left else "there", job.key)
-        for job in every
-    ]
-    show("plan", ("method", "data set", "seed", "state", "key"), rows)
-    console().print(f"{len(todo)} of {len(every)} jobs to do")
 
 
 def _do(

@@ -22,12 +22,16 @@ class Local(mmbench.Executor):
     name = "local"
     summary = "a process per job, as many at a time as this machine has cores"
 
+    def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int:
+        """One on a GPU, which a process fills."""
+        if any(job.device != "cpu" for group in groups for job in group):
+            return 1
+        return min(self.workers or os.cpu_count() or 1, len(groups))
+
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """At most `workers` at a time. Jobs whose process dies are lost, and the others go on."""
         groups = self.groups(jobs)
-        workers = min(self.workers or os.cpu_count() or 1, len(groups))
-        if any(job.device != "cpu" for job in jobs):
-            workers = 1  # one process fills a GPU
+        workers = self.at_a_time(groups)
         if workers <= 1:
             for group in groups:
                 outcomes = work(group, partial(_report_all, report, group))

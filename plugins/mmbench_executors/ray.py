@@ -84,6 +84,19 @@ class Ray(mmbench.Executor):
             f"{self.gpus_per_job:g}; use --device cpu"
         )
 
+    def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int | None:
+        """Known of this machine, and of a cluster once it is joined."""
+        import ray
+
+        there = os.cpu_count() if self.address == "local" else None
+        if ray.is_initialized():
+            has = ray.cluster_resources()
+            there = int(has.get("CPU", 0))
+            if any(job.device == "cuda" for group in groups for job in group):
+                there = min(there, int(has.get("GPU", 0) / self.gpus_per_job))
+        limits = [limit for limit in (self.workers, there) if limit]
+        return min(*limits, len(groups)) if limits else None
+
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """Jobs whose task Ray gives up are lost; nothing is tried again here."""
         if self.address != "local" and any(job.profile for job in jobs):
