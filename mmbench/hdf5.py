@@ -28,6 +28,8 @@ PATIENCE = 3
 """Seconds of a processor for reading the text of a file; 20,000 ids take half of one."""
 GAIN, SLACK = 100, 1 << 24
 """Datasets may claim this many times the file's size, and so many bytes beside: gzip shrinks zeros to 1/1000."""
+MOST = 1_000_000
+"""Groups and datasets of a file: walking them takes a minute."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -36,7 +38,7 @@ def open_plain(path: Path) -> h5py.File:
 
     Refused with a DataError that names the file and the object: links that are not hard, an object with
     two places, virtual datasets, external storage, filters other than gzip, shuffle, fletcher32 and lzf,
-    and datasets or chunks that claim over `GAIN` times the file's size. It may be read under `reading`.
+    datasets or chunks that claim over `GAIN` times the file's size, and more than `MOST` objects. It may be read under `reading`.
     While HDF5 unpacks one chunk, that may swell to some 1000 times its bytes in the file, as gzip can.
     """
     with reading(path):
@@ -45,7 +47,8 @@ def open_plain(path: Path) -> h5py.File:
                 raise DataError(f"{path}: no HDF5 file, it does not begin as one")
         file = h5py.File(path, "r")
         try:
-            _check(file, path)
+            for _ in datasets(file, path, GAIN * path.stat().st_size + SLACK):
+                pass
         except BaseException:
             file.close()
             raise
@@ -115,16 +118,20 @@ def _read_text(path: Path) -> None:
         file.visititems(take)
 
 
-def _check(file: h5py.File, path: Path) -> None:
-    size = path.stat().st_size
-    limit, claimed = GAIN * size + SLACK, 0
+def datasets(file: h5py.File, path: Path, limit: int) -> Iterator[tuple[str, h5py.h5d.DatasetID]]:
+    """Every dataset of a file with its name, e.g. "inter/la/0", once it was found to be plain.
+
+    DataError if it is not, if it and those before it claim more than `limit` bytes, or if the file has more
+    than `MOST` objects. path: what errors name.
+    """
+    claimed = 0
     seen: set[int] = set()
-    waiting: list[h5py.h5g.GroupID] = [file["/"].id]
+    waiting: list[tuple[str, h5py.h5g.GroupID]] = [("", file["/"].id)]
     while waiting:  # a list, not recursion: a hostile file may be deep
-        group = waiting.pop()
-        inside = f"{path}: {_name(group).rstrip('/')}"
+        within, group = waiting.pop()
         for name in _names(group, path):
-            place = f"{inside}/{name.decode('utf-8', 'replace')}"
+            inside = within + name.decode("utf-8", "replace")
+            place = f"{path}: /{inside}"
             link = group.links.get_info(name)
             if link.type != h5py.h5l.TYPE_HARD:
                 raise DataError(f"{place}: a link, refused: copy what it points to into the file")
@@ -132,16 +139,19 @@ def _check(file: h5py.File, path: Path) -> None:
             if link.u in seen:
                 raise DataError(f"{place}: refused, it has another place in the file, too")
             seen.add(link.u)
+            if len(seen) > MOST:
+                raise DataError(f"{path}: refused, it has more than {MOST} objects")
             found = h5py.h5o.open(group, name)
             if isinstance(found, h5py.h5g.GroupID):
-                waiting.append(found)
+                waiting.append((f"{inside}/", found))
             elif isinstance(found, h5py.h5d.DatasetID):
                 claimed += _claim(found, place, limit)
                 if claimed > limit:
                     raise DataError(
-                        f"{place}: refused, with it the datasets claim {claimed} bytes, and the file "
-                        f"has {size}"
+                        f"{place}: refused, with it the datasets claim {claimed} bytes, which is more than "
+                        f"such a file may hold: {limit}"
                     )
+                yield inside, found
             else:
                 raise DataError(f"{place}: refused, neither a group nor a dataset")
 
@@ -153,6 +163,8 @@ def _names(group: h5py.h5g.GroupID, path: Path) -> list[bytes]:
     def keep(name: bytes) -> None:
         if name in names:
             raise DataError(f"{path}: {_name(group)}: damaged, it names something twice")
+        if len(names) >= MOST:
+            raise DataError(f"{path}: {_name(group)}: refused, it has more than {MOST} names")
         names[name] = None
 
     group.links.iterate(keep)

@@ -259,16 +259,13 @@ def rates(manifests: Iterable[Mapping[str, Any]]) -> list[Rate]:
         with suppress(*ODD):
             newest = max(own, key=lambda m: str(m["finished"]))
             own = [m for m in own if m["config"] == newest["config"]]
-            every.append(
-                Rate(
-                    *key,
-                    len(own),
-                    float(median(m["seconds"]["train"] for m in own)),
-                    float(median(m["seconds"]["evaluate"] for m in own)),
-                    float(max(m.get("peak_memory_mib", BARE) for m in own)),
-                    _work_done(newest),
-                )
+            took = (
+                float(median(m["seconds"]["train"] for m in own)),
+                float(median(m["seconds"]["evaluate"] for m in own)),
+                float(max(m.get("peak_memory_mib", BARE) for m in own)),
             )
+            if all(map(math.isfinite, took)):
+                every.append(Rate(*key, len(own), *took, _work_done(newest)))
     return every
 
 

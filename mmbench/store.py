@@ -26,6 +26,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mmbench.arrays import arrays, content
+from mmbench.arrays import sha256 as found_sha256
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import SCHEMA, Job, Outcome
 
@@ -138,22 +140,10 @@ class Store:
 
     def _arrays(self, manifest: Mapping[str, Any], name: str, sha256: str) -> dict[str, np.ndarray]:
         path = self.folder(manifest["job"], manifest["key"]) / name
-        try:
-            if _sha256(path) != sha256:
-                raise DataError(
-                    f"{path}: altered since it was written; delete its folder, run again"
-                )
-            arrays: dict[str, np.ndarray] = {}
-
-            def take(name: str, node: object) -> None:
-                if isinstance(node, h5py.Dataset):
-                    arrays[name] = node.asstr()[:] if node.dtype.kind == "O" else node[:]
-
-            with h5py.File(path, "r") as file:
-                file.visititems(take)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror or error}") from error
-        return arrays
+        found = content(path)
+        if found_sha256(found) != sha256:
+            raise DataError(f"{path}: altered since it was written; delete its folder, run again")
+        return arrays(found, path)
 
     def _all(self, dataset: str | None) -> Iterator[tuple[Path, dict[str, Any] | None]]:
         for path in sorted(self.root.glob(f"{dataset or '*'}/*/seed-*/{MANIFEST}")):

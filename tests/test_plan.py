@@ -83,7 +83,6 @@ def test_a_rate_is_the_median_of_the_newest_configuration(make_manifest):
 def test_a_result_that_does_not_say_what_it_took_is_passed_over(make_manifest, part, value):
     sound = make_manifest()
     odd = {**make_manifest(seed=1), part: value}
-    assert rates([odd]) in ([], rates([make_manifest(seed=1)]))  # without protocols, say
     assert len(rates([sound, odd])) <= 1
 
 

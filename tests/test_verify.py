@@ -348,7 +348,7 @@ def test_predictions_that_unpack_to_more_than_the_file_are_refused(alone):
         file.create_dataset("zeros", data=np.zeros(10**6, "f4"), compression="gzip")
 
     rewrite(linear(alone), swell, hashed=True)
-    assert "refused, its arrays claim" in told(check(alone))
+    assert "refused, with it the datasets claim 4" in told(check(alone))
 
 
 def test_predictions_that_lie_in_another_file_are_refused(alone):
