@@ -246,13 +246,13 @@ def rates(manifests: Iterable[Mapping[str, Any]]) -> list[Rate]:
 
     A result that does not say what it took, which may be a stranger's, is passed over.
     """
-    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str, str, bool, str], list[Mapping[str, Any]]] = {}
     for manifest in manifests:
         with suppress(*ODD):
             if manifest["status"] == "finished":
                 job = manifest["job"]
                 device = str(manifest["environment"].get("device", "cpu"))
-                names = [str(job[part]) for part in ("method", "label", "dataset")]
+                names = str(job["method"]), str(job["label"]), str(job["dataset"])
                 found.setdefault((*names, bool(job["quick"]), device), []).append(manifest)
     every = []
     for key, own in sorted(found.items()):

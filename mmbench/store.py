@@ -23,10 +23,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from mmbench.arrays import arrays, content
+from mmbench import plainjson
+from mmbench.arrays import arrays, content, write
 from mmbench.arrays import sha256 as found_sha256
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import SCHEMA, Job, Outcome
@@ -88,15 +88,14 @@ class Store:
         try:
             if outcome.predictions:
                 predictions = temporary / PREDICTIONS
-                _write_arrays(predictions, outcome.predictions)
+                write(predictions, outcome.predictions)
                 manifest["predictions_sha256"] = _sha256(predictions)
             if outcome.representations:
                 beside = temporary / REPRESENTATIONS
-                _write_arrays(beside, outcome.representations)
-                told = manifest["representations"]
-                manifest["representations"] = {**told, "sha256": _sha256(beside)}
-            text = json.dumps(manifest, indent=1, allow_nan=False)
-            (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
+                write(beside, outcome.representations)
+                about = manifest["representations"]
+                manifest["representations"] = {**about, "sha256": _sha256(beside)}
+            (temporary / MANIFEST).write_text(_text(manifest), encoding="utf-8")
             for file in temporary.iterdir():
                 _flush(file)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,24 +158,30 @@ class Store:
 def read_manifest(path: Path) -> dict[str, Any]:
     """A manifest; DataError, which says why, if it is damaged, too long, or of a layout unknown here."""
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
-        with path.open("rb") as file:
-            text = file.read(MANIFEST_LIMIT + 1)
-        if len(text) > MANIFEST_LIMIT:
-            raise DataError(f"{path}: refused, it has more than {MANIFEST_LIMIT} bytes")
-        manifest = json.loads(text.decode("utf-8"), parse_constant=_refuse)
+        manifest = plainjson.read(path, MANIFEST_LIMIT)
         if manifest["schema"] != SCHEMA:
             raise ValueError(f"schema {manifest['schema']!r}, expected {SCHEMA}")
         if not isinstance(manifest["job"]["dataset"], str):
             raise ValueError("its job names no data set")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a manifest ({error!r})") from error
     return manifest
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant}, which is no number")
+def _text(manifest: Mapping[str, Any]) -> str:
+    """A line for each part, and for each part of that; one for each score would take longer than they do."""
+    encode = json.JSONEncoder(allow_nan=False).encode
+
+    def lines(told: Mapping[str, Any], indent: str, depth: int) -> str:
+        deeper = indent + " "
+        parts = (
+            f"{deeper}{encode(name)}: "
+            + (lines(v, deeper, depth - 1) if depth and v and isinstance(v, dict) else encode(v))
+            for name, v in told.items()
+        )
+        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+
+    return lines(manifest, "", 1) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -185,15 +190,6 @@ def _read(path: Path) -> dict[str, Any] | None:
         return read_manifest(path)
     except DataError:
         return None
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            if array.dtype.kind == "U":
-                file.create_dataset(name, data=array.tolist(), dtype=h5py.string_dtype())
-            else:
-                file[name] = array
 
 
 def _sha256(path: Path) -> str:

@@ -327,13 +327,19 @@ def code_sha256(cls: type[Any]) -> str:
         files += sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     digest = hashlib.sha256()
     for path in files:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-        digest.update(ast.dump(tree).encode())
+        digest.update(_stripped(path.read_text(encoding="utf-8")))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)  # methods share most of it
+def _stripped(source: str) -> bytes:
+    """Without comments and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return ast.dump(tree).encode()
 
 
 def _is_text(node: ast.AST) -> bool:

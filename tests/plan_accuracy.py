@@ -50,16 +50,17 @@ def errors(
 def main() -> None:
     for what, rows in errors(Store(Path(sys.argv[1])).each()).items():
         say(f"from {what}: {len(rows)} results")
-        for number, quantity in ((2, "seconds"), (3, "memory")):
-            off = sorted(max(row[number], 1 / row[number]) for row in rows)
+        seconds, memory = [row[2] for row in rows], [row[3] for row in rows]
+        for quantity, ratios in (("seconds", seconds), ("memory", memory)):
+            off = sorted(max(ratio, 1 / ratio) for ratio in ratios)
             nine = off[int(0.9 * (len(off) - 1))]
             say(
                 f"  {quantity}: off by a factor of {median(off):.2f} in the median, {nine:.2f} in nine of ten, {off[-1]:.2f} at most"
             )
         for name in sorted({row[:2] for row in rows}):
             own = [row for row in rows if row[:2] == name]
-            ratios = ", ".join(f"{median(row[n] for row in own):.2f}" for n in (2, 3))
-            say(f"    {name[0]} on {name[1]}: estimated over taken {ratios}")
+            took, held = median(row[2] for row in own), median(row[3] for row in own)
+            say(f"    {name[0]} on {name[1]}: estimated over taken {took:.2f}, {held:.2f}")
 
 
 def say(line: str) -> None:

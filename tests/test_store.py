@@ -95,7 +95,7 @@ def test_manifests_come_in_one_order(store):
     assert store.datasets() == ["other", "small"]
 
 
-@pytest.mark.parametrize("point", ["_write_arrays", "_flush", "_sha256", "rename"])
+@pytest.mark.parametrize("point", ["write", "_flush", "_sha256", "rename"])
 def test_a_crash_while_saving_leaves_the_state_before(store, monkeypatch, point):
     def crash(*_):
         raise KeyboardInterrupt

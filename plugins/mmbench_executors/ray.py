@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +87,7 @@ class Ray(mmbench.Executor):
 
     def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int | None:
         """Known of this machine, and of a cluster once it is joined."""
-        import ray
-
+        ray: Any = import_module("ray")
         there = os.cpu_count() if self.address == "local" else None
         if ray.is_initialized():
             has = ray.cluster_resources()
