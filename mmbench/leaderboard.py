@@ -24,6 +24,7 @@ from mmbench.forms import Wrong, check, check_row
 from mmbench.significance import Tests, no_tests, ranked, starred
 from mmbench.summary import AVERAGE as AVERAGE
 from mmbench.summary import summarise
+from mmbench.texts import harmless
 from mmbench.tidy import Columns, typed
 
 if TYPE_CHECKING:
@@ -201,6 +202,11 @@ class Leaderboard:
         )
 
 
+def render(board: Leaderboard, reporter: Reporter) -> str:
+    """What a reporter makes of a leaderboard, harmless on a terminal whoever wrote the results."""
+    return harmless(reporter.render(board))
+
+
 def write_leaderboard(
     board: Leaderboard, folder: Path, reporters: Sequence[Reporter]
 ) -> list[Path]:
@@ -209,7 +215,7 @@ def write_leaderboard(
     for reporter in reporters:
         path = folder / f"{board.dataset}{reporter.suffix}"
         with replacing(path) as temporary:
-            temporary.write_text(reporter.render(board), encoding="utf-8")
+            temporary.write_text(render(board, reporter), encoding="utf-8")
             temporary.chmod(0o644)
         paths.append(path)
     return paths

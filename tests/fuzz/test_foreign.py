@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ def altered(tree: Any, rng: np.random.Generator) -> Any:
     """A copy of plain values of which a few are others, lacking, repeated, or elsewhere."""
     tree = json.loads(json.dumps(tree))
     for _ in range(rng.choice([1, 1, 2, 4])):
-        holder, key, depth = {"": tree}, "", int(rng.integers(1, 9))
+        holder: Any = {"": tree}
+        key: Any = ""
+        depth = int(rng.integers(1, 9))
         for _ in range(depth):
             inner = holder[key]
             if not isinstance(inner, dict | list) or not inner:
@@ -100,7 +103,7 @@ def fuzz(name: str, attempt: Callable[[np.random.Generator], Any]) -> Counter[st
     ends: Counter[str] = Counter()
     for number in range(COUNT):
         rng = np.random.default_rng([zlib.crc32(name.encode()), number])
-        ended = in_worker(lambda rng=rng: outcome(lambda: attempt(rng)), SECONDS)
+        ended = in_worker(partial(outcome, partial(attempt, rng)), SECONDS)
         assert ended in ("read", "refused"), f"{name}, number {number}: {ended}"
         ends[ended] += 1
     sys.stdout.write(f"\n{name}: {dict(ends)}")  # shown by `tox -e fuzz`
