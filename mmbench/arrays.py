@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mmbench import bounded
 from mmbench.errors import DataError
 from mmbench.hdf5 import SIGNATURE, datasets, reading
 
@@ -33,14 +34,7 @@ ROW = np.dtype([("size", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 
 def content(path: Path) -> bytes:
     """A file's bytes; DataError if there is none, it cannot be read, or it has more than `LARGEST`."""
-    with reading(path):
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
-        with path.open("rb") as file:
-            found = file.read(LARGEST + 1)
-    if len(found) > LARGEST:
-        raise DataError(f"{path}: refused, it has more than {LARGEST} bytes")
-    return found
+    return bounded.read(path, LARGEST)
 
 
 def sha256(found: bytes) -> str:
@@ -80,7 +74,7 @@ def write(path: Path, contents: Mapping[str, np.ndarray]) -> None:
             if array.dtype.kind in "UO":
                 file.create_dataset(name, data=array.tolist(), dtype=h5py.string_dtype())
                 continue
-            array = np.ascontiguousarray(array)
+            array = np.asarray(array, order="C")
             space = h5py.h5s.create_simple(array.shape)
             kind = h5py.h5t.py_create(array.dtype, logical=True)
             dataset = h5py.h5d.create(file.id, name.encode(), kind, space, made, groups)

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mmbench import bounded
 from mmbench.errors import DataError
 
 VALUES = 2_000_000
@@ -20,19 +21,12 @@ def read(path: Path, limit: int) -> Any:
 
     Refused are NaN, infinite numbers, however they are written, and text that is not UTF-8.
     """
+    found = bounded.read(path, limit)
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
-        with path.open("rb") as file:
-            found = file.read(limit + 1)
-        if len(found) > limit:
-            raise DataError(f"{path}: refused, it has more than {limit} bytes")
         if sum(map(found.count, (b",", b"[", b"{"))) > VALUES:
             raise DataError(f"{path}: refused, it has more than {VALUES} values")
         told = json.loads(found.decode("utf-8"), parse_constant=_constant, parse_float=_float)
         _check_depth(told)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
     except RecursionError as error:
         raise DataError(f"{path}: {_too_deep()}") from error
     except ValueError as error:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mmbench import board as boards
-from mmbench import reported
+from mmbench import bounded, reported
 from mmbench.errors import DataError, UsageError
 from mmbench.leaderboard import Leaderboard, Manifest, Row
 from mmbench.numbers import fixed
@@ -64,7 +64,8 @@ def read(origin: str, registry: Registry) -> Side:
     if path.is_file() and path.suffix == boards.SUFFIX:
         return _boards(origin, [boards.read(path)], registry)
     if path.is_file() and path.suffix == ".csv":
-        return _csv(origin, path.read_text(encoding="utf-8", errors="replace"))
+        text = bounded.read(path, boards.LARGEST).decode("utf-8", "replace")
+        return _csv(origin, text)
     hint = "; the JSON beside it has every number" if path.suffix in (".md", ".html") else ""
     raise UsageError(
         f"{origin}: expected a store, a leaderboard's .json or .csv, or the word {reported.PAPER}"
