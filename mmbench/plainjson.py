@@ -15,6 +15,8 @@ VALUES = 2_000_000
 DEPTH = 32
 """Of lists and objects in each other; a leaderboard has 9."""
 
+NESTED = (dict, list)
+
 
 def read(path: Path, limit: int) -> Any:
     """What a file of at most `limit` bytes holds; DataError, which says why, if that is not plain JSON.
@@ -51,9 +53,9 @@ def _check_depth(told: Any) -> None:
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
+            if isinstance(outer, NESTED)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, NESTED)
         ]
     if level:
         raise ValueError(_too_deep())
