@@ -31,6 +31,7 @@ from mmbench.nn.packing import between as between
 from mmbench.nn.packing import lay as lay
 from mmbench.nn.packing import stack_padded as stack_padded
 from mmbench.nn.products import affine as affine
+from mmbench.nn.products import bmm as bmm
 from mmbench.nn.recurrent import Recurrent as Recurrent
 from mmbench.nn.recurrent import Steps as Steps
 from mmbench.nn.recurrent import read_last as read_last

@@ -6,6 +6,7 @@ order, r z n.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from mmbench.nn.products import arrays, matmul, product
 from mmbench.nn.recurrent_kernels import _add_products, _neighbours, _sigmoid, _tanh
 
 
-def gru(cell: nn.GRU, x: Tensor, starts: np.ndarray, *, reverse: bool = False) -> Tensor:
-    """The states (N, h) of torch's GRU of one layer over packed x (N, D), float32 on a CPU."""
-    weights = (cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0)
-    return _GRU.apply(x, *weights, starts, reverse)
+def gru(cells: Sequence[nn.GRU], x: Tensor, starts: np.ndarray) -> Tensor:
+    """The states (N, h) of torch's GRU of one layer over packed x (N, D), float32 on a CPU.
+
+    Of two cells the second one runs backwards, and its states stand beside the first one's, (N, 2h).
+    """
+    runs = [_GRU.apply(x, *cell.parameters(), starts, bool(k)) for k, cell in enumerate(cells)]
+    return torch.cat(runs, -1) if len(runs) > 1 else runs[0]
 
 
 class _GRU(torch.autograd.Function):

@@ -9,6 +9,7 @@ features, h = `width`; N rows, the valid frames of all samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,50 +73,50 @@ class Recurrent(nn.Module):
         """
         ends = [last_valid(valid), valid.byte().argmax(1)]
         rows = torch.arange(len(x), device=x.device)
-        runs = zip(self._run(x, valid), ends, strict=False)
-        return self._merge([run[rows, end] for run, end in runs])
+        runs = self._run(x, valid).chunk(2 if self.backwards else 1, -1)
+        ended = [run[rows, end] for run, end in zip(runs, ends, strict=False)]
+        return self._merge(torch.cat(ended, -1))
 
     def packed(self, rows: Tensor, steps: Steps) -> Tensor:
         """The valid frames alone: rows (N, D) to the states (N, h or 2h)."""
         return self._merge(self._run_packed(rows, steps))
 
-    def _run(self, x: Tensor, valid: Tensor) -> list[Tensor]:
-        """The top layer's states (B, T, h) of each direction, 0 at padding."""
+    def _run(self, x: Tensor, valid: Tensor) -> Tensor:
+        """The top layer's states (B, T, h or 2h), its directions side by side, 0 at padding."""
         if _alone_on_cpu(x):
             packed = Steps.of(valid)
-            return [packed.padded(run) for run in self._run_packed(packed.packed(x), packed)]
+            return packed.padded(self._run_packed(packed.packed(x), packed))
         order = _valid_first(valid)
         steps = torch.arange(x.shape[1], device=x.device)
         count = valid.sum(1, keepdim=True)  # (B, 1)
         padding = (steps >= count)[..., None]  # (B, T, 1)
         reverse = torch.where(steps < count, count - 1 - steps, steps)  # (B, T), its own inverse
         x = _pick(x, order)
-        runs: list[Tensor] = []
         for number, cell in enumerate(self.forwards):
-            if runs:
-                x = self.dropout(torch.cat(runs, -1))
+            if number:
+                x = self.dropout(x)
             runs = [cell(x)[0]]
             if self.backwards:
                 states, _ = self.backwards[number](_pick(x, reverse))
                 runs.append(_pick(states, reverse))
-            runs = [run.masked_fill(padding, 0.0) for run in runs]
-        return [_restore(run, order) for run in runs]
+            x = torch.cat(runs, -1).masked_fill(padding, 0.0)
+        return _restore(x, order)
 
-    def _run_packed(self, x: Tensor, steps: Steps) -> list[Tensor]:
-        """The top layer's states (N, h) of each direction, of x (N, D)."""
+    def _run_packed(self, x: Tensor, steps: Steps) -> Tensor:
+        """The same of x (N, D), (N, h or 2h)."""
         if not _alone_on_cpu(x):
-            return [steps.packed(run) for run in self._run(steps.padded(x), steps.valid)]
-        runs: list[Tensor] = []
+            return steps.packed(self._run(steps.padded(x), steps.valid))
+        run: Callable[..., Tensor] = lstm if self.cell == "lstm" else gru
         for number, cell in enumerate(self.forwards):
-            if runs:
-                x = self.dropout(torch.cat(runs, -1))
-            runs = [_packed_states(cell, x, steps)]
-            if self.backwards:
-                runs.append(_packed_states(self.backwards[number], x, steps, reverse=True))
-        return runs
+            if number:
+                x = self.dropout(x)
+            x = run([cell, *self.backwards[number : number + 1]], x, steps.starts)
+        return x
 
-    def _merge(self, runs: list[Tensor]) -> Tensor:
-        return sum(runs[1:], runs[0]) if self.merge == "sum" else torch.cat(runs, -1)
+    def _merge(self, states: Tensor) -> Tensor:
+        if self.merge == "concat" or not self.backwards:
+            return states
+        return states.view(*states.shape[:-1], 2, self.width).sum(-2)
 
 
 @dataclass(frozen=True)
@@ -127,22 +128,22 @@ class Steps:
     frames: Tensor
     """Which of the B T frames each row is."""
     starts: np.ndarray
-    """(longest + 1,) the first row of each step, and of those that are no frame."""
+    """(longest + 1,) the first row of each step, and how many rows there are."""
 
     @classmethod
     def of(cls, valid: Tensor) -> Steps:
         """From what is valid (B, T)."""
-        counts, samples = valid.sum(1).sort(descending=True, stable=True)  # (B,)
-        longest = int(counts.max()) if len(counts) else 0
-        inside = torch.arange(longest, device=valid.device)[:, None] < counts  # (longest, B)
-        frame = samples[:, None] * valid.shape[1] + _valid_first(valid)[samples]  # (B, T)
-        frames = frame[:, :longest].t()[inside]
-        starts = np.concatenate([[0], inside.sum(1).cpu().numpy().cumsum()])
-        return cls(valid, frames, starts)
+        there = valid.cpu().numpy()
+        samples, frames = there.nonzero()
+        places = np.argsort(-there.sum(1), kind="stable").argsort()  # (B,) 0 for the longest sample
+        steps = (there.cumsum(1) - 1)[samples, frames]
+        order = np.lexsort([places[samples], steps])
+        at = torch.from_numpy((samples * there.shape[1] + frames)[order]).to(valid.device)
+        return cls(valid, at, np.concatenate([[0], np.bincount(steps).cumsum()]))
 
     def packed(self, x: Tensor) -> Tensor:
         """The valid frames of x (B, T, D), (N, D)."""
-        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames, len(self.frames))  # type: ignore[no-untyped-call]
+        rows: Tensor = _Packed.apply(x.flatten(0, 1), self.frames)  # type: ignore[no-untyped-call]
         return rows
 
     def padded(self, rows: Tensor) -> Tensor:
@@ -155,17 +156,13 @@ def _alone_on_cpu(x: Tensor) -> bool:
     return on_cpu(x) and not current().together
 
 
-def _packed_states(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
-    if isinstance(cell, nn.GRU):
-        return gru(cell, x, steps.starts, reverse=reverse)
-    assert isinstance(cell, nn.LSTM)
-    return lstm(cell, x, steps, reverse=reverse)
+def lstm(cells: Sequence[nn.LSTM], x: Tensor, starts: np.ndarray) -> Tensor:
+    """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU.
 
-
-def lstm(cell: nn.Module, x: Tensor, steps: Steps, *, reverse: bool = False) -> Tensor:
-    """The states (N, h) of torch's LSTM of one layer over packed x (N, D), float32 on a CPU."""
-    weight_in, weight, bias_in, bias = cell.parameters()
-    states: Tensor = _LSTM.apply(x, weight_in, weight, bias_in + bias, steps, reverse)  # type: ignore[no-untyped-call]
+    Of two cells the second one runs backwards, and its states stand beside the first one's, (N, 2h).
+    """
+    weights = [parameter for cell in cells for parameter in cell.parameters()]
+    states: Tensor = _LSTM.apply(x, starts, *weights)  # type: ignore[no-untyped-call]
     return states
 
 
@@ -173,83 +170,78 @@ class _LSTM(torch.autograd.Function):
     """Gates i, f, g, o = W_i x_t + W_h h_t-1 + b; c_t = f c_t-1 + i g; h_t = o tanh(c_t)."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight_in: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        steps: Steps,
-        reverse: bool,
-    ) -> Tensor:
-        gates = product(x, weight_in[None], bias[None])  # (N, 4h)
-        states, cells = (x.new_empty(len(x), weight.shape[1]) for _ in range(2))
-        transposed = weight.t().contiguous()
-        states[steps.starts[-1] :] = 0
-        kernels.lstm(*arrays(gates, transposed), steps.starts, reverse, *arrays(states, cells))
-        ctx.save_for_backward(x, weight_in, transposed, gates, states, cells)
-        ctx.steps, ctx.reverse = steps, reverse
+    def forward(ctx: Any, x: Tensor, starts: np.ndarray, *weights: Tensor) -> Tensor:
+        ways = len(weights) // 4
+        h = weights[1].shape[1]
+        states = x.new_empty(len(x), ways * h)
+        kept = [x, states]
+        for way in range(ways):
+            weight_in, weight, bias_in, bias = weights[4 * way : 4 * way + 4]
+            gates = product(x, weight_in[None], (bias_in + bias)[None])  # (N, 4h)
+            across, cells = weight.t().contiguous(), x.new_empty(len(x), h)
+            kernels.lstm(*arrays(gates, across), starts, bool(way), *arrays(states, cells))
+            kept += [weight_in, across, gates, cells]
+        ctx.save_for_backward(*kept)
+        ctx.starts = starts
         return states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight_in, transposed, gates, states, cells = ctx.saved_tensors
-        d_gates, earlier = torch.empty_like(gates), torch.empty_like(states)
-        for rows in (d_gates, earlier):
-            rows[ctx.steps.starts[-1] :] = 0
-        kernels.lstm_backward(
-            *arrays(d_states.contiguous(), transposed),
-            ctx.steps.starts,
-            ctx.reverse,
-            *arrays(gates, states, cells, d_gates, earlier),
-        )
-        dx = matmul(d_gates, weight_in) if ctx.needs_input_grad[0] else None
-        by_gate = d_gates.t()
-        return dx, matmul(by_gate, x), matmul(by_gate, earlier), d_gates.sum(0), None, None
+        x, states, *kept = ctx.saved_tensors
+        d_states = d_states.contiguous()
+        dx: Tensor | None = None
+        gradients: list[Tensor] = []
+        for way in range(len(kept) // 4):
+            weight_in, across, gates, cells = kept[4 * way : 4 * way + 4]
+            d_gates, earlier = torch.empty_like(gates), torch.empty_like(cells)
+            kernels.lstm_backward(
+                *arrays(d_states, across),
+                ctx.starts,
+                bool(way),
+                *arrays(gates, states, cells, d_gates, earlier),
+            )
+            if ctx.needs_input_grad[0]:
+                own = matmul(d_gates, weight_in)
+                dx = own if dx is None else dx.add_(own)
+            by_gate, d_bias = d_gates.t(), d_gates.sum(0)
+            gradients += [matmul(by_gate, x), matmul(by_gate, earlier), d_bias, d_bias]
+        return dx, None, *gradients
 
 
 class _Packed(torch.autograd.Function):
-    """Rows `at` of x, and zeros behind them up to so many rows."""
+    """Rows `at` of x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, at: Tensor) -> Tensor:
         ctx.save_for_backward(at)
         ctx.rows = len(x)
-        return _picked(x, at, rows)
+        return x.index_select(0, at)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (at,) = ctx.saved_tensors
-        return _placed(dy, at, ctx.rows), None, None
+        return _placed(dy, at, ctx.rows), None
 
 
 class _Padded(torch.autograd.Function):
-    """The other way round: the first rows of x as rows `at` of so many; the others are 0."""
+    """The other way round: x as rows `at` of so many; the others are 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, at: Tensor, rows: int) -> Tensor:
         ctx.save_for_backward(at)
-        ctx.rows = len(x)
         return _placed(x, at, rows)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         (at,) = ctx.saved_tensors
-        return _picked(dy, at, ctx.rows), None, None
-
-
-def _picked(x: Tensor, at: Tensor, rows: int) -> Tensor:
-    y = x.new_empty(rows, x.shape[1])
-    y[: len(at)] = x.index_select(0, at)
-    y[len(at) :] = 0
-    return y
+        return dy.index_select(0, at), None, None
 
 
 def _placed(x: Tensor, at: Tensor, rows: int) -> Tensor:
-    return x.new_zeros(rows, x.shape[1]).index_copy_(0, at, x[: len(at)])
+    return x.new_zeros(rows, x.shape[1]).index_copy_(0, at, x)
 
 
 def valid_first(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,84 +31,116 @@ def _tanh(x):
 
 @njit(fastmath=FAST)
 def _add_products(out, a, b):
-    """out += a b: (n, w) and (n, k) (k, w), in tiles of four rows and two steps of the sum."""
+    """out += a b: (n, w) and (n, k) (k, w), in tiles of four rows and four steps of the sum."""
     n, k = a.shape
-    for r in range(0, n - 3, 4):
-        o0, o1, o2, o3 = out[r], out[r + 1], out[r + 2], out[r + 3]
-        for j in range(0, k, 2):
-            i = min(j + 1, k - 1)
-            there = np.float32(j + 1 < k)  # an odd sum's last step is by itself
-            row, a0, a1, a2, a3 = b[j], a[r, j], a[r + 1, j], a[r + 2, j], a[r + 3, j]
-            other = b[i]
-            b0, b1, b2, b3 = a[r, i], a[r + 1, i], a[r + 2, i], a[r + 3, i]
-            b0, b1, b2, b3 = there * b0, there * b1, there * b2, there * b3
-            for x in range(len(row)):
-                v, u = row[x], other[x]
-                o0[x] += a0 * v + b0 * u
-                o1[x] += a1 * v + b1 * u
-                o2[x] += a2 * v + b2 * u
-                o3[x] += a3 * v + b3 * u
-    for r in range(n - n % 4, n):
-        last = out[r]
-        for j in range(k):
-            row, a0 = b[j], a[r, j]
-            for x in range(len(row)):
-                last[x] += a0 * row[x]
+    rows, steps = n - n % 4, k - k % 4
+    for r in range(0, rows, 4):
+        o, p, q, s = out[r], out[r + 1], out[r + 2], out[r + 3]
+        for j in range(0, steps, 4):
+            b0, b1, b2, b3 = b[j], b[j + 1], b[j + 2], b[j + 3]
+            o0, o1, o2, o3 = a[r, j], a[r, j + 1], a[r, j + 2], a[r, j + 3]
+            p0, p1, p2, p3 = a[r + 1, j], a[r + 1, j + 1], a[r + 1, j + 2], a[r + 1, j + 3]
+            q0, q1, q2, q3 = a[r + 2, j], a[r + 2, j + 1], a[r + 2, j + 2], a[r + 2, j + 3]
+            s0, s1, s2, s3 = a[r + 3, j], a[r + 3, j + 1], a[r + 3, j + 2], a[r + 3, j + 3]
+            for x in range(len(o)):
+                t, u, v, w = b0[x], b1[x], b2[x], b3[x]
+                o[x] += o0 * t + o1 * u + o2 * v + o3 * w
+                p[x] += p0 * t + p1 * u + p2 * v + p3 * w
+                q[x] += q0 * t + q1 * u + q2 * v + q3 * w
+                s[x] += s0 * t + s1 * u + s2 * v + s3 * w
+    for j in range(0, steps, 4):  # rows that fill no tile
+        for i in range(rows, n):
+            _add_four(out[i], a[i, j : j + 4], b[j], b[j + 1], b[j + 2], b[j + 3])
+    for j in range(steps, k):  # steps that fill none
+        for i in range(n):
+            _add_multiple(out[i], a[i, j], b[j])
+
+
+@njit(fastmath=FAST)
+def _add_four(out, factors, b0, b1, b2, b3):
+    o0, o1, o2, o3 = factors[0], factors[1], factors[2], factors[3]
+    for x in range(len(out)):
+        out[x] += o0 * b0[x] + o1 * b1[x] + o2 * b2[x] + o3 * b3[x]
+
+
+@njit(fastmath=FAST)
+def _add_multiple(out, factor, row):
+    for x in range(len(out)):
+        out[x] += factor * row[x]
 
 
 @njit(fastmath=FAST)
 def _products(out, a, b):
-    """out = a b^T: (n, k) and (n, w) (k, w), in tiles of four rows and two columns."""
-    n, width = a.shape
-    k = len(b)
-    for r in range(0, n - 3, 4):
-        a0, a1, a2, a3 = a[r], a[r + 1], a[r + 2], a[r + 3]
-        for j in range(0, k, 2):
-            i = min(j + 1, k - 1)
-            row, other = b[j], b[i]
-            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = np.float32(0)
-            for x in range(width):
-                v, u = row[x], other[x]
-                s0 += a0[x] * v
-                s1 += a1[x] * v
-                s2 += a2[x] * v
-                s3 += a3[x] * v
-                t0 += a0[x] * u
-                t1 += a1[x] * u
-                t2 += a2[x] * u
-                t3 += a3[x] * u
-            out[r, j], out[r + 1, j], out[r + 2, j], out[r + 3, j] = s0, s1, s2, s3
-            out[r, i], out[r + 1, i], out[r + 2, i], out[r + 3, i] = t0, t1, t2, t3
-    for r in range(n - n % 4, n):
-        last = a[r]
-        for j in range(k):
-            row = b[j]
-            s0 = np.float32(0)
-            for x in range(width):
-                s0 += last[x] * row[x]
-            out[r, j] = s0
+    """out = a b^T: (n, k) and (n, w) (k, w), in tiles of four rows and four columns."""
+    n, k = out.shape
+    rows, columns = n - n % 4, k - k % 4
+    for r in range(0, rows, 4):
+        o, p, q, s = a[r], a[r + 1], a[r + 2], a[r + 3]
+        for j in range(0, columns, 4):
+            b0, b1, b2, b3 = b[j], b[j + 1], b[j + 2], b[j + 3]
+            o0 = o1 = o2 = o3 = p0 = p1 = p2 = p3 = np.float32(0)
+            q0 = q1 = q2 = q3 = s0 = s1 = s2 = s3 = np.float32(0)
+            for x in range(len(o)):
+                t, u, v, w = b0[x], b1[x], b2[x], b3[x]
+                o0, o1, o2, o3 = o0 + o[x] * t, o1 + o[x] * u, o2 + o[x] * v, o3 + o[x] * w
+                p0, p1, p2, p3 = p0 + p[x] * t, p1 + p[x] * u, p2 + p[x] * v, p3 + p[x] * w
+                q0, q1, q2, q3 = q0 + q[x] * t, q1 + q[x] * u, q2 + q[x] * v, q3 + q[x] * w
+                s0, s1, s2, s3 = s0 + s[x] * t, s1 + s[x] * u, s2 + s[x] * v, s3 + s[x] * w
+            out[r, j], out[r, j + 1], out[r, j + 2], out[r, j + 3] = o0, o1, o2, o3
+            out[r + 1, j], out[r + 1, j + 1], out[r + 1, j + 2], out[r + 1, j + 3] = p0, p1, p2, p3
+            out[r + 2, j], out[r + 2, j + 1], out[r + 2, j + 2], out[r + 2, j + 3] = q0, q1, q2, q3
+            out[r + 3, j], out[r + 3, j + 1], out[r + 3, j + 2], out[r + 3, j + 3] = s0, s1, s2, s3
+    for j in range(k):  # what fills no tile
+        for i in range(rows if j < columns else 0, n):
+            out[i, j] = _inner(a[i], b[j])
+
+
+@njit(fastmath=FAST)
+def _inner(a, b):
+    total = np.float32(0)
+    for x in range(len(a)):
+        total += a[x] * b[x]
+    return total
 
 
 @njit(fastmath=FAST)
 def _squash(row):
-    """Pre-activations of i f and o through the logistic function, those of g through tanh."""
-    h = len(row) // 4
-    for x in range(2 * h):
-        row[x] = _sigmoid(row[x])
-    for x in range(2 * h, 3 * h):
-        row[x] = _tanh(row[x])
-    for x in range(3 * h, 4 * h):
+    for x in range(len(row)):
         row[x] = _sigmoid(row[x])
 
 
 @njit(fastmath=FAST)
+def _squash_to_both_sides(row):
+    for x in range(len(row)):
+        row[x] = _tanh(row[x])
+
+
+@njit(fastmath=FAST)
 def _advance(row, before, cell, state):
-    """c = f c' + i g; h = o tanh(c)."""
+    """Pre-activations of a row become gates; c = f c' + i g; h = o tanh(c).
+
+    Loops that begin at 0 are the ones that become vector instructions, so that each has its part of the row.
+    """
+    h = len(cell)
+    _squash(row[: 2 * h])
+    _squash_to_both_sides(row[2 * h : 3 * h])
+    _squash(row[3 * h :])
+    _remember(row, before, cell, state)
+
+
+@njit(fastmath=FAST)
+def _remember(row, before, cell, state):
     h = len(cell)
     for x in range(h):
         c = row[h + x] * before[x] + row[x] * row[2 * h + x]
         cell[x] = c
         state[x] = row[3 * h + x] * _tanh(c)
+
+
+@njit
+def _half(reverse, h):
+    """The columns of a direction's states, which stand beside those of the other one."""
+    return slice(h, 2 * h) if reverse else slice(0, h)
 
 
 @njit
@@ -125,30 +157,31 @@ def _neighbours(starts, step, reverse):
 
 @compiled
 def lstm(gates, weight, starts, reverse, states, cells):
-    """Writes the states and cells (N, h) of all steps.
+    """Writes the cells (N, h) of all steps, and states: of those (N, 2h) of two directions one half.
 
     gates (N, 4h) hold what the inputs give; `weight` (h, 4h) times the state before is added to it, and
     what is left there are the activations.
     """
-    nothing = np.zeros(cells.shape[1], np.float32)
+    h = cells.shape[1]
+    own = _half(reverse, h)
+    nothing = np.zeros(h, np.float32)
     for step in range(len(starts) - 1):
         first, n, before, going = _neighbours(starts, step, reverse)
-        _add_products(gates[first : first + going], states[before : before + going], weight)
+        _add_products(gates[first : first + going], states[before : before + going, own], weight)
         for k in range(n):
-            row = gates[first + k]
-            _squash(row)
+            at = first + k
             cell_before = cells[before + k] if k < going else nothing
-            _advance(row, cell_before, cells[first + k], states[first + k])
+            _advance(gates[at], cell_before, cells[at], states[at, own])
 
 
 @njit(fastmath=FAST)
-def _retreat(d_state, d_late, d_cell, row, before, cell, d_row):
-    """One row's gradient with respect to pre-activations, and `d_cell` (h,) to the cell before."""
-    h = len(cell)
+def _retreat(d_state, d_late, d_cell, row, before, told, d_row):
+    """One row's gradient with respect to pre-activations, and `d_cell` (h,) to the cell before; `told` is tanh c."""
+    h = len(told)
     one = np.float32(1)
     for x in range(h):
         i, f, g, o = row[x], row[h + x], row[2 * h + x], row[3 * h + x]
-        d, t = d_state[x] + d_late[x], _tanh(cell[x])
+        d, t = d_state[x] + d_late[x], told[x]
         dc = d_cell[x] + d * o * (one - t * t)
         d_row[x] = dc * g * i * (one - i)
         d_row[h + x] = dc * before[x] * f * (one - f)
@@ -159,23 +192,34 @@ def _retreat(d_state, d_late, d_cell, row, before, cell, d_row):
 
 @compiled
 def lstm_backward(d_states, weight, starts, reverse, gates, states, cells, d_gates, earlier):
-    """From the gradient of the states (N, h) that of what the inputs gave (N, 4h).
+    """From the gradient of the states that of what the inputs gave (N, 4h).
 
     `weight`, `starts` and `reverse` as given to `lstm`, gates, states and cells as it left them. Writes as
     well the state before each row's (N, h), which is what the gradient is to be multiplied by.
     """
     h = cells.shape[1]
+    own = _half(reverse, h)
     nothing = np.zeros(h, np.float32)
     most = starts[1] if len(starts) > 1 else 0
     d_late = np.zeros((most, h), np.float32)  # of the state, from the step after
     d_cell = np.zeros((most, h), np.float32)
+    told = np.empty((most, h), np.float32)
     for step in range(len(starts) - 2, -1, -1):
         first, n, before, going = _neighbours(starts, step, reverse)
+        earlier[first : first + going] = states[before : before + going, own]
+        earlier[first + going : first + n] = 0
+        told[:n] = cells[first : first + n]
+        _squash_to_both_sides(told[:n].ravel())
         for k in range(n):
             at = first + k
             cell_before = cells[before + k] if k < going else nothing
-            earlier[at] = states[before + k] if k < going else nothing
             _retreat(
-                d_states[at], d_late[k], d_cell[k], gates[at], cell_before, cells[at], d_gates[at]
+                d_states[at, own],
+                d_late[k],
+                d_cell[k],
+                gates[at],
+                cell_before,
+                told[k],
+                d_gates[at],
             )
         _products(d_late[:going], d_gates[first : first + going], weight)

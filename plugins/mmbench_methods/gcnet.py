@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import mmbench
-from mmbench.nn import Dropout, Recurrent, Steps, affine, linear, read_last
+from mmbench.nn import Dropout, Recurrent, Steps, affine, bmm, linear, read_last
 from mmbench_methods._scale import Scale
 
 
@@ -130,10 +130,12 @@ class GCNet(mmbench.Method):
     def view(self, batch: mmbench.Batch) -> View:
         """The nodes and what is told from them."""
         valid = torch.stack(list(batch.valid.values())).any(0)  # (B, T)
-        frames = self.scale(batch.features)
+        steps = Steps.of(valid)
+        frames = {m: steps.packed(x) for m, x in batch.features.items()}  # of N valid nodes
         x = torch.cat([drop(frames[m]) for m, drop in self.input_dropout.items()], -1)
-        states = self.recurrent(x, valid)  # (B, T, 2e)
-        nodes = torch.stack([graph(states, valid) for graph in self.graphs]).sum(0)
+        states = self.recurrent.packed(x / self.scale.size, steps)  # (N, 2e)
+        by_time, by_speaker = (graph(states, steps) for graph in self.graphs)
+        nodes = steps.padded(by_time + by_speaker)
         if self.readout == "last":
             joint = read_last(nodes, valid)
         else:
@@ -144,17 +146,19 @@ class GCNet(mmbench.Method):
         """L_task + L_rec."""
         assert batch.complete is not None
         there = batch.complete.valid
-        missing = {m: there[m] & ~batch.observed[m] for m in there}  # (B, T)
+        missing = torch.stack([there[m] & ~batch.observed[m] for m in there], -1)  # (B, T, M)
         # Only nodes that lack anything, N of them.
-        lacking = Steps.of(torch.stack(list(missing.values())).any(0))
-        nodes = lacking.packed(view.nodes)  # (N, h)
+        lacking = missing.any(-1).flatten().nonzero().squeeze(1)
+        nodes = view.nodes.flatten(0, 1).index_select(0, lacking)
         made = affine(nodes, self.reconstruct.weight, self.reconstruct.bias)
-        truth = self.scale({m: lacking.packed(x) for m, x in batch.complete.features.items()})
-        error = torch.zeros((), device=batch.device)
-        parts = torch.split(made, list(self.spec.widths.values()), -1)
-        for m, x in zip(self.spec.widths, parts, strict=True):
-            own = lacking.packed(missing[m][..., None]).squeeze(-1)  # (N,)
-            error = error + ((x - truth[m]).square().mean(-1) * own).sum()
+        frames = [
+            x.flatten(0, 1).index_select(0, lacking) for x in batch.complete.features.values()
+        ]
+        truth = torch.cat(frames, -1)
+        # A missing frame's features are its modality's mean together.
+        widths = torch.tensor(list(self.spec.widths.values()), device=batch.device)
+        share = (missing.flatten(0, 1)[lacking] / widths).repeat_interleave(widths, 1)  # (N, D)
+        error = ((made - truth / self.scale.size).square() * share).sum()
         count = torch.stack(list(there.values())).any(0).sum().clamp(min=1)
         return {
             "task": self.spec.task.loss(view.output, batch.truth),
@@ -178,31 +182,44 @@ class GraphNetwork(nn.Module):
         self.match = linear(2 * hidden, 2 * hidden)
         self.project = linear(2 * hidden, hidden, relu=True)
 
-    def messages(self, x: Tensor, valid: Tensor) -> Tensor:
-        """Two hops of messages among valid nodes: x (B, T, 2e) to (B, T, g).
+    def messages(self, x: Tensor, steps: Steps) -> Tensor:
+        """Two hops of messages among valid nodes: x (N, 2e) to (N, g).
 
         RGCN: W_0 x_i + sum_r mean_{j in N_i^r} W_r x_j, then GraphConv: W_1 x_i + W_2 sum_{j in N_i} x_j.
         """
-        there = valid[..., None].to(x.dtype)  # (B, T, 1)
-        x = x * there
-        edges = self.edges.flatten(0, 1)  # (R T, T), all relations at once
-        means = (edges @ x) / (edges @ there).clamp(min=1)  # (B, R T, 2e)
-        x = torch.cat([x, *means.chunk(len(self.edges), 1)], -1)
-        x = affine(x, self.relational.weight, self.relational.bias) * there
-        return self.neighbours(torch.cat([x, self.edges.sum(0) @ x], -1)) * there
+        relations, graph = len(self.edges), len(self.relational.bias)
+        counts = self.edges @ steps.valid.t().to(x.dtype)  # (R, T, B)
+        own, told = _of_each(self.relational.weight, 1 + relations, x).tensor_split([graph], 1)
+        y = own + self.relational.bias + heard(told, self.edges, steps, 1 / counts.clamp(min=1))
+        own, told = _of_each(self.neighbours.weight, 2, y).chunk(2, 1)
+        near = self.edges.sum(0, keepdim=True)
+        return own + self.neighbours.bias + heard(told, near, steps, torch.ones_like(counts[:1]))
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """x (B, T, 2e) to (B, T, h), 0 where not valid."""
-        steps = Steps.of(valid)
-        rows = steps.packed(torch.cat([x, self.messages(x, valid)], -1))
-        states = self.recurrent.packed(rows, steps)  # (N, 2h), those of N valid nodes
+    def forward(self, x: Tensor, steps: Steps) -> Tensor:
+        """Valid nodes x (N, 2e) to (N, h)."""
+        states = self.recurrent.packed(
+            torch.cat([x, self.messages(x, steps)], -1), steps
+        )  # (N, 2h)
         asking = steps.padded(affine(states, self.match.weight, self.match.bias))  # (B, T, 2h)
         told = steps.padded(states)
-        scores = (asking @ told.transpose(1, 2)).tanh()  # (B, T, T)
+        scores = bmm(asking, told.transpose(1, 2)).tanh()  # (B, T, T)
         lowest = torch.finfo(scores.dtype).min  # not -inf: a row without a valid node has states 0
-        weights = scores.masked_fill(~valid[:, None], lowest).softmax(-1)
-        mixed = steps.packed(weights @ told)
-        return steps.padded(affine(mixed, self.project.weight, self.project.bias).relu())
+        weights = scores.masked_fill(~steps.valid[:, None], lowest).softmax(-1)
+        mixed = steps.packed(bmm(weights, told))
+        return affine(mixed, self.project.weight, self.project.bias).relu()
+
+
+def heard(x: Tensor, edges: Tensor, steps: Steps, shares: Tensor) -> Tensor:
+    """What each node hears, times its shares (R, T, B): x (N, R d), some for each relation, to (N, d)."""
+    told = steps.padded(x).view(*steps.valid.shape, len(edges), -1)  # (B, T, R, d)
+    sums = edges @ told.permute(2, 1, 0, 3).flatten(2)  # (R, T, B d), every sample in one product
+    means = sums.view(*shares.shape, -1) * shares[..., None]
+    return steps.packed(means.sum(0).transpose(0, 1))
+
+
+def _of_each(weight: Tensor, count: int, x: Tensor) -> Tensor:
+    """x (N, i) times each of some matrices that stand side by side, weight (o, count i): (N, count o)."""
+    return affine(x, torch.cat(weight.chunk(count, 1)), None)
 
 
 def window(length: int, past: int, future: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 import mmbench
 from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec, Schedule
+from mmbench.nn import Steps
 from mmbench.tasks import MultiBinary, MultiClass, Regression
 from mmbench.training import train
 from mmbench_methods.gcnet import GCNet, GraphNetwork, window
@@ -65,12 +66,19 @@ def graph(past: int = 2, future: int = 2, relations: int = 3) -> GraphNetwork:
     return GraphNetwork(edges if relations == 3 else edges.sum(0, keepdim=True), 4, 2, 0.0)
 
 
+def on_frames(network, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """What a network of packed nodes makes of frames (B, T, D), 0 at padding."""
+    steps = Steps.of(valid)
+    made: torch.Tensor = steps.padded(network(steps.packed(x), steps))
+    return made
+
+
 @pytest.mark.parametrize("relations", [1, 3])
 def test_messages_are_the_printed_sums(relations):
     net, x = graph(2, 1, relations), torch.randn(4, 8, 4)
     weight, bias = net.relational.weight.split(4, 1), net.relational.bias
     own, other = net.neighbours.weight.split(2, 1)
-    out = net.messages(x, VALID)
+    out = on_frames(net.messages, x, VALID)
     for b in range(4):
         nodes = [int(i) for i in VALID[b].nonzero()]
         hidden = {}
@@ -96,7 +104,7 @@ def test_messages_are_the_printed_sums(relations):
 def test_messages_reach_two_windows_and_no_further(relations):
     net = graph(1, 2, relations)
     x = torch.randn(1, 8, 4, requires_grad=True)
-    out = net.messages(x, VALID[2:3])
+    out = on_frames(net.messages, x, VALID[2:3])
     for i in range(8):
         (gradient,) = torch.autograd.grad(out[0, i].sum(), x, retain_graph=True)
         reached = [j for j in range(8) if gradient[0, j].any()]
@@ -107,8 +115,8 @@ def test_messages_reach_two_windows_and_no_further(relations):
 def test_padded_nodes_never_influence_real_ones(relations):
     net, x = graph(relations=relations), torch.randn(4, 8, 4)
     other = x.where(VALID[..., None], 9.0)
-    assert torch.equal(net.messages(other, VALID), net.messages(x, VALID))
-    assert torch.equal(net(other, VALID), net(x, VALID))
+    assert torch.equal(*(on_frames(net.messages, frames, VALID) for frames in (other, x)))
+    assert torch.equal(*(on_frames(net, frames, VALID) for frames in (other, x)))
 
 
 def test_side_of_padding_does_not_matter():
@@ -119,7 +127,7 @@ def test_side_of_padding_does_not_matter():
         valid[:, start : start + 3] = True
         padded = torch.zeros(1, 8, 4)
         padded[valid] = x[0]
-        outs.append(net(padded, valid)[valid])
+        outs.append(on_frames(net, padded, valid)[valid])
     torch.testing.assert_close(*outs)
 
 
@@ -135,8 +143,8 @@ def test_relations_are_three_in_time_and_one_of_speakers(make_data):
 def test_graph_network_is_messages_recurrence_matching_and_projection():
     net, x = graph(), torch.randn(4, 8, 4)
     nn.init.normal_(net.match.weight, std=3.0)  # so that scores reach their bounds
-    out = net(x, VALID)
-    joined = torch.cat([x, net.messages(x, VALID)], -1)
+    out = on_frames(net, x, VALID)
+    joined = torch.cat([x, on_frames(net.messages, x, VALID)], -1)
     states = net.recurrent(joined, VALID)
     for b in range(4):
         s = states[b, VALID[b]]

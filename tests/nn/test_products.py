@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmbench.nn import affine, products
+from mmbench.nn import affine, bmm, products
 from mmbench.nn.products import product
 
 
@@ -61,3 +61,18 @@ def test_more_axes_are_kept():
 def test_no_rows_are_none(monkeypatch):
     monkeypatch.setattr(products, "SMALL", 1)
     assert affine(torch.zeros(0, 4), torch.zeros(5, 4), torch.zeros(5)).shape == (0, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_for_each_of_a_batch_is_torchs(dtype, transposed):
+    a, b = torch.randn(3, 4, 5, dtype=dtype), torch.randn(3, 5, 6, dtype=dtype)
+    if transposed:
+        b = b.transpose(1, 2).contiguous().transpose(1, 2)
+    a.requires_grad_(), b.requires_grad_()
+    made, expected = bmm(a, b), torch.bmm(a, b)
+    torch.testing.assert_close(made, expected)
+    weight = torch.randn_like(made)
+    ours, theirs = (torch.autograd.grad((y * weight).sum(), [a, b]) for y in (made, expected))
+    for gradient, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, other)
