@@ -102,6 +102,10 @@ def _csv(origin: str, text: str) -> Side:
         if lacking:
             raise ValueError(f"it has no column {', '.join(lacking)}")
         numbers = cells[NUMBERS].replace("", "nan").astype(float)
+        if cells.empty:
+            raise ValueError("it has no line below its header")
+        if np.isinf(numbers).any(axis=None) or numbers[["mean", "seeds"]].isna().any(axis=None):
+            raise ValueError("a mean or a count of seeds is no number, or another one is infinite")
     except ValueError as error:
         why = " ".join(str(error).split())
         raise DataError(
