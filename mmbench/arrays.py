@@ -61,15 +61,15 @@ def arrays(found: bytes, path: Path) -> dict[str, np.ndarray]:
             opened.close()
 
 
-def write(path: Path, contents: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays of numbers or text for `arrays` to read; the same arrays give the same bytes.
+def to_bytes(contents: Mapping[str, np.ndarray]) -> bytes:
+    """A file of arrays of numbers or text, which `arrays` reads; the same arrays give the same bytes.
 
     By HDF5's own calls: there are many small ones, and h5py takes longer to prepare than to write each.
     """
     groups, made = h5py.h5p.create(h5py.h5p.LINK_CREATE), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     groups.set_create_intermediate_group(True)
     made.set_obj_track_times(False)
-    with h5py.File(path, "w") as file:
+    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
         for name, array in contents.items():
             if array.dtype.kind in "UO":
                 file.create_dataset(name, data=array.tolist(), dtype=h5py.string_dtype())
@@ -79,6 +79,8 @@ def write(path: Path, contents: Mapping[str, np.ndarray]) -> None:
             kind = h5py.h5t.py_create(array.dtype, logical=True)
             dataset = h5py.h5d.create(file.id, name.encode(), kind, space, made, groups)
             dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _array(dataset: h5py.h5d.DatasetID, found: bytes, place: str) -> np.ndarray:

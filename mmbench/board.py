@@ -23,7 +23,7 @@ import pandas as pd
 
 from mmbench import plainjson
 from mmbench.errors import DataError
-from mmbench.forms import FACTS, NUMBER, ROW, TABLE, Each, Wrong, check, check_row
+from mmbench.forms import FACTS, NUMBER, ROW, TABLE, Wrong, check, check_row
 from mmbench.leaderboard import CELL_COLUMNS, Leaderboard, Row, Section
 from mmbench.significance import TEST_COLUMNS
 from mmbench.summary import ALL, AVERAGE, QUANTITY_COLUMNS, known_quantity
@@ -56,7 +56,7 @@ def write(board: Leaderboard) -> str:
         ],
         "unfinished": [_row(row) for row in board.unfinished],
     }
-    return _text(told) + "\n"
+    return text(told) + "\n"
 
 
 def read(path: Path) -> Leaderboard:
@@ -104,18 +104,18 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": list(table.columns), "rows": rows}
 
 
-def _text(value: Any, indent: str = "") -> str:
-    """JSON with a line for each thing that holds nothing else, as a table's row is."""
+def text(value: Any, indent: str = "") -> str:
+    """As JSON, with a line for each thing that holds nothing else, as a table's row is."""
     within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if not any(isinstance(v, dict | list) and v for v in within):
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     deeper = indent + " "
     if isinstance(value, dict):
         parts = [
-            f"{json.dumps(k, ensure_ascii=False)}: {_text(v, deeper)}" for k, v in value.items()
+            f"{json.dumps(k, ensure_ascii=False)}: {text(v, deeper)}" for k, v in value.items()
         ]
     else:
-        parts = [_text(v, deeper) for v in value]
+        parts = [text(v, deeper) for v in value]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return f"{opening}\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{indent}{closing}"
 
@@ -167,7 +167,8 @@ def _section(told: Mapping[str, Any], where: str) -> Section:
     for name, described in facts["protocols"].items():
         at = f"{where}.facts.protocols.{name}.effective_rate"
         conditions = [c["name"] for c in described["conditions"]]
-        check(described["effective_rate"], dict.fromkeys(conditions, Each(NUMBER)), at)
+        rates = dict.fromkeys(facts["data"]["modalities"], NUMBER)
+        check(described["effective_rate"], dict.fromkeys(conditions, rates), at)
     columns = {
         name: {AVERAGE, *(c["name"] for c in described["conditions"])}
         for name, described in facts["protocols"].items()

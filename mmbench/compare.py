@@ -24,8 +24,8 @@ from mmbench.statistics import ALPHA
 SPREADS = 3
 """Where no test says more, a regression is worse by more than so many standard deviations over seeds, the
 larger of both sides'."""
-SLACK = 1.5e-6
-"""A CSV has six digits."""
+SLACK = 1.5e-9
+"""A CSV has nine digits."""
 Show = Callable[[float, str], None]
 BESIDE = " beside "
 """Between the labels of two rows of one method whose settings differ."""

@@ -13,12 +13,14 @@ All text has a fixed length: HDF5 may read a damaged heap of other text for ever
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,9 +244,14 @@ def content_hash(data: Data) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` for a file that takes its place when the block ends well.
 
-    Two writers may race: each has a name of its own, and the last one to finish stays.
+    Two writers may race: each has a name of its own, and the last one to finish stays. What those have left
+    that were killed is removed an hour later.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary

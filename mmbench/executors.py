@@ -1,9 +1,10 @@
 """Executors: where jobs run.
 
 One is a class with `run`, registered as any plugin. `mmbench/shipping.py` carries data and plugin files to
-machines that share no folder with this one. An executor whose workers die says so and lets the caller decide:
-`lost(job, reason)` is the outcome of their jobs. This one hands groups of jobs to SLURM, for machines that
-share a file system:
+machines that share no folder with this one. An executor whose workers die says so and tries nothing again:
+`lost(job, reason)` is the outcome of their jobs, and the runner tries those again, one by one, a few times. A
+worker that goes on for longer than `time_limit(group)` may be killed: `overdue(job)`. This one hands groups of
+jobs to SLURM, for machines that share a file system:
 
     import submitit
 
@@ -42,6 +43,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import ClassVar
 
 from mmbench.errors import UsageError
@@ -52,6 +54,10 @@ Report = Callable[[str, Progress], None]
 Work = Callable[[Sequence[Job], Callable[[Progress], None]], list[Outcome]]
 """Does jobs that differ in their seed alone; tells its progress as it goes; never raises. It can be pickled,
 and so can jobs, progress and outcomes."""
+
+
+GRACE = 30.0
+"""Seconds beyond its time limit in which a job may end by itself."""
 
 
 class Executor(ABC):
@@ -106,13 +112,32 @@ class Executor(ABC):
         """How many groups of jobs it does at once; None if nobody knows before it runs."""
         return self.workers and min(self.workers, len(groups))
 
+    def alone(self) -> Executor:
+        """The same, but that each job is a group of its own: one that ends its worker takes no other along."""
+        other = copy(self)
+        other.side_by_side = 1
+        return other
+
+    @staticmethod
+    def time_limit(group: Sequence[Job]) -> float | None:
+        """Seconds after which a worker hangs that has begun with a group; None if it may take any time.
+
+        `work` ends jobs in time by itself, but cannot where a method does not come back. Jobs that are trained as
+        one have the time of all of them and, should that fail, each its own again.
+        """
+        if not group[0].time_limit:
+            return None
+        return group[0].time_limit * len(group) * (1 if len(group) == 1 else 2) + GRACE
+
     @abstractmethod
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """Calls `work` on each of the `groups`. A worker that dies is an outcome of its jobs, too."""
 
 
 def rehearse(jobs: Sequence[Job], report: Callable[[Progress], None]) -> list[Outcome]:
-    """Work that takes no time, to try an executor with: each outcome has the methods of its call in `together`."""
+    """Work that takes no time, to try an executor with: each outcome has the methods of its call in `together`,
+    and how many jobs that had in `side_by_side`."""
     report(Progress(0.5, "half way"))
     together = sorted({job.method for job in jobs})
-    return [Outcome({**begin_manifest(job), "together": together}) for job in jobs]
+    facts = {"together": together, "side_by_side": len(jobs)}
+    return [Outcome({**begin_manifest(job), **facts}) for job in jobs]

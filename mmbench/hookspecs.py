@@ -83,7 +83,10 @@ def mmbench_run_started(jobs: Sequence[Job]) -> None:
 
 @hookspec
 def mmbench_job_started(job: Job) -> None:
-    """A worker has taken a job. Seeds that are trained side by side start at the same time."""
+    """A worker has taken a job. Seeds that are trained side by side start at the same time.
+
+    A job whose worker dies starts again, from its beginning.
+    """
 
 
 @hookspec

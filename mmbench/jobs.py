@@ -7,14 +7,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from mmbench.data import Schedule
 
-WHERE = ("plugin_files", "device", "profile", "embeddings")
+WHERE = ("plugin_files", "device", "profile", "embeddings", "time_limit")
 """Fields of a job that decide no number."""
+
+Kind = Literal[
+    "exception", "out of memory", "diverged", "time limit", "not applicable", "refused", "lost"
+]
+"""Why a job failed. The method raised something; wanted more memory than there is; lost or predicted numbers
+that are not finite; took longer than allowed; does not apply to the data; was refused by a worker whose code
+or data is not what the run was planned with; or its worker died."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+INFRASTRUCTURE: tuple[Kind, ...] = ("refused", "lost")
+"""Failures that are nobody's but the machine's: the same command tries these again."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,9 @@ class Job:
     quick: bool = False
     """A first look: few samples, few epochs, one mask per condition. Never mixed with full results."""
     versions: Mapping[str, int] = field(default_factory=dict)
-    """Of the metrics."""
+    """Of the metrics that can judge the data."""
+    rules_sha256: str = ""
+    """Of the source, as `code_sha256`, of sampler, protocols and metrics, and of what tests by them."""
     plugin_files: tuple[str, ...] = ()
     """Files given with --plugin, which a worker has to load again."""
     device: str = "cpu"
@@ -45,6 +57,8 @@ class Job:
     """Folder for a trace of a few updates."""
     embeddings: bool = False
     """Whether representations are kept beside the predictions."""
+    time_limit: float = 0.0
+    """Seconds of a worker that it may take; 0 for as many as it likes."""
 
     @property
     def key(self) -> str:
@@ -70,6 +84,15 @@ def digest(described: Mapping[str, Any], *without: str) -> str:
     decisive = {name: value for name, value in described.items() if name not in (*WHERE, *without)}
     text = json.dumps(decisive, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def rules(job: Job) -> list[tuple[str, str]]:
+    """The classes, by kind and name, that decide what is hidden from a job's method and how it is scored."""
+    return [
+        ("sampler", job.sampler),
+        *(("protocol", name) for name in job.protocols),
+        *(("metric", name) for name in sorted(job.versions)),
+    ]
 
 
 def label(method: str, changed: Mapping[str, Any], quick: bool) -> str:
@@ -134,9 +157,41 @@ def begin_manifest(job: Job) -> dict[str, Any]:
     }
 
 
+def failure(job: Job, kind: Kind, reason: str) -> Outcome:
+    """The outcome of a job that told nothing of its failure."""
+    return Outcome({**begin_manifest(job), "kind": kind, "reason": reason, "finished": now()})
+
+
 def lost(job: Job, reason: str) -> Outcome:
-    """The outcome of a job whose worker died."""
-    return Outcome({**begin_manifest(job), "reason": reason, "finished": now()})
+    """The outcome of a job whose worker died. It is tried again, a few times."""
+    return failure(job, "lost", reason)
+
+
+def overdue(job: Job) -> Outcome:
+    """The outcome of a job whose worker was killed, because it went on for longer than the job may."""
+    return failure(job, "time limit", f"{limit(job)}, and had to be killed")
+
+
+def limit(job: Job) -> str:
+    """That a job was over its time limit."""
+    return f"it took longer than the {job.time_limit / 60:g} minutes of --time-limit"
+
+
+def kind_of(manifest: Mapping[str, Any]) -> Kind | None:
+    """Why a job failed; None if it did not. What an old manifest does not say is told by its reason."""
+    if manifest["status"] == "finished":
+        return None
+    if manifest.get("kind") in KINDS:
+        return manifest["kind"]
+    said = str(manifest.get("reason", ""))
+    told: dict[str, Kind] = {"not applicable": "not applicable", "its process ended": "lost"}
+    return next((kind for start, kind in told.items() if said.startswith(start)), "exception")
+
+
+def why(manifest: Mapping[str, Any]) -> str:
+    """Why a job failed, for a person: the reason, and its kind where that says more."""
+    kind, reason = kind_of(manifest), str(manifest["reason"])
+    return reason if kind == "exception" or reason.startswith(str(kind)) else f"{kind}: {reason}"
 
 
 def now() -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mmbench.datafile import replacing
-from mmbench.errors import DataError, MmbenchError
+from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.forms import FACTS as FACTS_FORM
 from mmbench.forms import Wrong, check, check_row
 from mmbench.significance import Tests, no_tests, ranked, starred
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Manifest = Mapping[str, Any]
 SLACK = 1e-9
+DIGITS = 9
+"""Of a number in a leaderboard: more would say nothing and fill its file."""
 
 FACTS = ("data", "protocols", "metrics", "headline", "labels", "floor")
 """Parts of a manifest that are the same for all rows of a section."""
@@ -49,7 +51,7 @@ OWN = (
         "seconds",
         "side_by_side",
     ),
-    *("peak_memory_mib", "environment", "finished", "reason", "predictions_sha256"),
+    *("peak_memory_mib", "environment", "finished", "kind", "reason", "predictions_sha256"),
 )
 """Parts of a manifest that a row keeps."""
 CELL_COLUMNS: Columns = {
@@ -210,13 +212,19 @@ def render(board: Leaderboard, reporter: Reporter) -> str:
 def write_leaderboard(
     board: Leaderboard, folder: Path, reporters: Sequence[Reporter]
 ) -> list[Path]:
-    """Renders a leaderboard with each reporter to `<folder>/<dataset><suffix>`."""
+    """Renders a leaderboard with each reporter to `<folder>/<dataset><suffix>`; UsageError if it cannot be written."""
     paths = []
     for reporter in reporters:
-        path = folder / f"{board.dataset}{reporter.suffix}"
-        with replacing(path) as temporary:
-            temporary.write_text(render(board, reporter), encoding="utf-8")
-            temporary.chmod(0o644)
+        path, text = folder / f"{board.dataset}{reporter.suffix}", render(board, reporter)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.chmod(0o644)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {path}: {error.strerror or error}. The results are kept: give the same command "
+                "again when that is mended"
+            ) from error
         paths.append(path)
     return paths
 
@@ -322,6 +330,8 @@ def _section(rows: Sequence[Row], tests: Tests | None) -> Section:
     cells["star"] &= cells["metric"] == facts["headline"]
     ceiling = next((row.label for row in rows if row.ceiling), None)
     summaries = summarise(facts, cells, ranks, ceiling)
+    for name in ("mean", "spread", "mask_spread", "floor"):
+        cells[name] = [float(f"{value:.{DIGITS}g}") for value in cells[name]]
     return Section(facts, rows, typed(cells, CELL_COLUMNS), found, summaries)
 
 

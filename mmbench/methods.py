@@ -86,6 +86,8 @@ class Method(nn.Module):
     """Whether it may be the best of a column; not what others are only measured by."""
     ablates: ClassVar[str] = ""
     """Name of the method that this is without one of its parts. It runs by its name, not as one of "all"."""
+    asks_dataset: ClassVar[bool] = False
+    """Whether it asks the data set's class itself, by `spec.name`: that class's code then counts as its own."""
     sampler: ClassVar[str] = "msm"
     """What goes missing in its training."""
 

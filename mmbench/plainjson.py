@@ -23,7 +23,11 @@ def read(path: Path, limit: int) -> Any:
 
     Refused are NaN, infinite numbers, however they are written, and text that is not UTF-8.
     """
-    found = bounded.read(path, limit)
+    return parse(bounded.read(path, limit), path)
+
+
+def parse(found: bytes, path: Path) -> Any:
+    """The same of bytes that were read; path: what errors name."""
     try:
         if sum(map(found.count, (b",", b"[", b"{"))) > VALUES:
             raise DataError(f"{path}: refused, it has more than {VALUES} values")

@@ -330,7 +330,7 @@ def _mib(samples: int, values: int) -> float:
 
 
 def _work_done(manifest: Mapping[str, Any]) -> Work:
-    from mmbench.work import QUICK_SAMPLES
+    from mmbench.start import QUICK_SAMPLES
 
     job, data = manifest["job"], manifest["data"]
     schedule, splits, shapes = job["schedule"], data["splits"], data["modalities"].values()
@@ -351,7 +351,7 @@ def _work_done(manifest: Mapping[str, Any]) -> Work:
 
 def _work_of(job: Job, data: Data, registry: Registry) -> Work:
     from mmbench.evaluation import trials
-    from mmbench.work import limited
+    from mmbench.start import limited
 
     shapes = data.modalities()
     protocols = [registry.find("protocol", name)() for name in job.protocols]

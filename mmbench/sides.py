@@ -170,6 +170,7 @@ def _known(facts: Manifest, manifest: Manifest) -> dict[str, str]:
         **masks,
         **metrics,
         "code": job["code_sha256"][:12],
+        "code of protocols and metrics": job.get("rules_sha256", "unknown")[:12],
         "sampler": job.get("sampler", "unknown"),
         **settings,
         **schedule,

@@ -7,26 +7,35 @@
 A manifest has `schema`, `status` ("finished" or "failed"), `key` (of everything that decides the
 numbers), `config` (the same without the seed), `job`, `data`, `method`, `protocols`, `metrics`, `floor`,
 `scores`, `averages`, `training`, `parameters`, `seconds`, `environment` and `predictions_sha256`; a
-failure has `reason` and `traceback` instead of what it did not reach. `representations` is there if they
-were asked for: their `condition` and `sha256`, or why they are `absent`.
+failure has `kind` (mmbench/jobs.py; old ones have none), `reason` and `traceback` instead of what it did not
+reach. `representations` is there if they were asked for: their `condition` and `sha256`, or why they are `absent`. Last comes `sha256`, of all the rest;
+results of before it was written are read without.
+
+A result is written beside the others, as `.unfinished-<host>-<process>-<random>`, and appears by a rename. One that
+is replaced is first moved into such a folder. Whatever a killed writer left there whole is put in its place by
+the next run.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmbench import plainjson
-from mmbench.arrays import arrays, content, write
+from mmbench import bounded, plainjson
+from mmbench.arrays import arrays, content, to_bytes
 from mmbench.arrays import sha256 as found_sha256
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import SCHEMA, Job, Outcome
@@ -36,6 +45,10 @@ REPRESENTATIONS = "representations.h5"
 UNFINISHED = ".unfinished-"
 MANIFEST_LIMIT = 1 << 26
 """Bytes; a manifest of some 20,000 scores has a twentieth of it."""
+ROOM = 1 << 20
+"""Bytes that there must be room for when a run begins."""
+ABANDONED = 3600.0
+"""Seconds after which an unfinished folder belongs to nobody, whatever process has the number of its writer."""
 
 
 class Store:
@@ -47,14 +60,16 @@ class Store:
     def check_writable(self) -> None:
         """Creates the folder; UsageError if results could not be written there.
 
-        Also sweeps away what writers that were killed have left.
+        Also puts in its place what writers that were killed have left whole, and sweeps the rest away.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for left in self.root.glob(f"{UNFINISHED}*"):
-                if not _is_alive(left):
-                    shutil.rmtree(left, ignore_errors=True)
-            shutil.rmtree(self._unfinished())
+            self._recover()
+            probe = self._unfinished()
+            try:
+                _write(probe / "probe", bytes(ROOM))
+            finally:
+                shutil.rmtree(probe, ignore_errors=True)
         except OSError as error:
             raise UsageError(
                 f"cannot write results to {self.root}: {error.strerror}; choose another --store"
@@ -70,51 +85,112 @@ class Store:
         return self.root / job["dataset"] / job["method"] / f"seed-{int(job['seed'])}-{key}"
 
     def finished(self, job: Job) -> bool:
-        """Whether there is a finished result of this very job, with representations if it asks for them."""
-        folder = self.folder(vars(job), job.key)
-        manifest = _read(folder / MANIFEST)
+        """Whether there is a finished result of this very job, with representations if it asks for them, or the
+        reason why there are none."""
+        return self.answers(job, self.manifest(job))
+
+    def answers(self, job: Job, manifest: Mapping[str, Any] | None) -> bool:
+        """Whether its manifest, as `manifest` gives it, is that of a finished result with all that it asks for."""
         return (
             manifest is not None
-            and manifest.get("status") == "finished"
-            and (folder / PREDICTIONS).is_file()
+            and manifest["status"] == "finished"
             and (not job.embeddings or "representations" in manifest)
         )
 
+    def manifest(self, job: Job) -> dict[str, Any] | None:
+        """That of this very job, finished or failed; None unless every file of it is as it was written."""
+        return _whole(self.folder(vars(job), job.key))
+
     def save(self, outcome: Outcome) -> Path:
-        """Files an outcome; a crash at any moment leaves the old state or the new one."""
+        """Files an outcome; a crash at any moment leaves the old state or the new one.
+
+        A failure never takes the place of a finished result of the same job. UsageError, with everything as it
+        was, if the folder cannot be written: a disk that is full, say.
+        """
         manifest = dict(outcome.manifest)
         target = self.folder(manifest["job"], manifest["key"])
-        temporary, replaced = self._unfinished(), None
+        if manifest["status"] != "finished" and _standing(_whole(target))[0]:
+            return target
         try:
-            if outcome.predictions:
-                predictions = temporary / PREDICTIONS
-                write(predictions, outcome.predictions)
-                manifest["predictions_sha256"] = _sha256(predictions)
-            if outcome.representations:
-                beside = temporary / REPRESENTATIONS
-                write(beside, outcome.representations)
-                about = manifest["representations"]
-                manifest["representations"] = {**about, "sha256": _sha256(beside)}
-            (temporary / MANIFEST).write_text(_text(manifest), encoding="utf-8")
-            for file in temporary.iterdir():
-                _flush(file)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                # An earlier failure, or damage. A folder cannot be replaced at once: a crash between
-                # these two lines leaves no result, and the job is done again.
-                replaced = self._unfinished()
-                target.rename(replaced / target.name)
-            temporary.rename(target)
-            _flush(target.parent)
-        finally:
-            for left in (temporary, replaced):
-                if left is not None:
-                    shutil.rmtree(left, ignore_errors=True)
+            temporary = self._unfinished()
+            try:
+                if outcome.predictions:
+                    manifest["predictions_sha256"] = _write_arrays(
+                        temporary / PREDICTIONS, outcome.predictions
+                    )
+                if outcome.representations:
+                    sha256 = _write_arrays(temporary / REPRESENTATIONS, outcome.representations)
+                    manifest["representations"] = {**manifest["representations"], "sha256": sha256}
+                _write(temporary / MANIFEST, _sealed(_text(manifest)))
+                _flush(temporary)
+                self._place(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write results to {self.root}: {error.strerror or error}. What was finished is kept: make "
+                "room there, or mend what is wrong, and give the same command again"
+            ) from error
         return target
+
+    def _place(self, folder: Path, target: Path) -> None:
+        """Makes a whole result appear where it belongs, in place of what is there."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside: list[Path] = []
+        try:
+            while True:
+                try:
+                    folder.rename(target)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                # A folder cannot be replaced at once. A crash before the next turn leaves what was here in
+                # `aside`, whole, and the new one in `folder`: `_recover` finds both.
+                aside.append(self._unfinished() / target.name)
+                with suppress(FileNotFoundError):  # another writer was faster
+                    target.rename(aside[-1])
+            for above in (target.parent, target.parent.parent, self.root):
+                _flush(above)
+        except BaseException:
+            for old in filter(Path.exists, aside):
+                with suppress(OSError):  # another writer's stands there by now
+                    old.rename(target)
+            raise
+        finally:
+            for old in aside:
+                if target.exists():
+                    shutil.rmtree(old.parent, ignore_errors=True)
+
+    def _recover(self) -> None:
+        """Puts in its place what killed writers have left whole, unless what stands there is as good."""
+        mine = []
+        for left in self.root.glob(f"{UNFINISHED}*"):
+            if not _is_alive(left):
+                name = self._name()
+                with suppress(FileNotFoundError):  # another process sweeps as well
+                    left.rename(name)
+                    mine.append(name)
+        # what had not got to its place yet before what had been moved out of the way
+        for folder in (*mine, *(below for left in mine for below in left.glob("seed-*"))):
+            manifest = _whole(folder)
+            if manifest is not None:
+                with suppress(UsageError):  # of a name that is none of ours
+                    target = self.folder(manifest["job"], manifest["key"])
+                    if _standing(manifest) > _standing(_whole(target)):
+                        self._place(folder, target)
+        for left in mine:
+            shutil.rmtree(left, ignore_errors=True)
 
     def datasets(self) -> list[str]:
         """Names of the data sets that there are results of."""
         return sorted({manifest["job"]["dataset"] for manifest in self.each()})
+
+    def folders(self, dataset: str | None = None) -> list[Path]:
+        """Where results stand, in order; writers may be at work meanwhile."""
+        datasets = [self.root / dataset] if dataset else _below(self.root)
+        methods = [path for each in datasets for path in _below(each)]
+        return [path for each in methods for path in _below(each) if path.name.startswith("seed-")]
 
     def manifests(self, dataset: str | None = None) -> list[dict[str, Any]]:
         """All manifests, or those of one data set, in an order that does not depend on the disk."""
@@ -145,24 +221,45 @@ class Store:
         return arrays(found, path)
 
     def _all(self, dataset: str | None) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-        for path in sorted(self.root.glob(f"{dataset or '*'}/*/seed-*/{MANIFEST}")):
-            yield path, _read(path)
+        for folder in self.folders(dataset):
+            path = folder / MANIFEST
+            manifest = _read(path)
+            if manifest is not None or path.exists():  # else it was being replaced
+                yield path, manifest
 
     def _unfinished(self) -> Path:
         """A folder of this process, beside the results and never read as one."""
-        path = self.root / f"{UNFINISHED}{os.getpid()}-{secrets.token_hex(8)}"
+        path = self._name()
         path.mkdir()  # not mkdtemp, which shuts out everyone whom the umask lets read
         return path
 
+    def _name(self) -> Path:
+        name = f"{UNFINISHED}{_HOST}-{os.getpid()}-{secrets.token_hex(8)}"
+        _OURS.add(name)
+        return self.root / name
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest; DataError, which says why, if it is damaged, too long, or of a layout unknown here."""
+
+_HOST = re.sub(r"[^\w.]", "_", platform.node()) or "_"
+_OURS: set[str] = set()
+"""Names that this process has given; another one may have had its number before."""
+
+
+def read_manifest(path: Path, *, sealed: bool = True) -> dict[str, Any]:
+    """A manifest; DataError, which says why, if it is damaged, too long, or of a layout unknown here.
+
+    And if it was altered since it was written, unless `sealed` is false: then its `sha256` is left in it.
+    """
     try:
-        manifest = plainjson.read(path, MANIFEST_LIMIT)
+        text = bounded.read(path, MANIFEST_LIMIT)
+        manifest = plainjson.parse(text, path)
         if manifest["schema"] != SCHEMA:
             raise ValueError(f"schema {manifest['schema']!r}, expected {SCHEMA}")
         if not isinstance(manifest["job"]["dataset"], str):
             raise ValueError("its job names no data set")
+        if sealed and manifest.pop("sha256", None) is not None:
+            body, _, _ = text.rpartition(_SEAL)
+            if text != _sealed(f"{body.decode()}\n}}"):
+                raise ValueError("altered since it was written")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a manifest ({error!r})") from error
     return manifest
@@ -192,6 +289,66 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _below(folder: Path) -> list[Path]:
+    """What is in a folder, in order, without what is hidden: that comes and goes."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _whole(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a result, finished or failed; None unless every file of it is as it was written."""
+    manifest = _read(folder / MANIFEST)
+    if manifest is None:
+        return None
+    about = manifest.get("representations")
+    expected = {PREDICTIONS: manifest.get("predictions_sha256")}
+    expected[REPRESENTATIONS] = about.get("sha256") if isinstance(about, dict) else None
+    try:
+        good = all(
+            _sha256(folder / name) == sha256
+            for name, sha256 in expected.items()
+            if sha256 is not None
+        )
+    except OSError:
+        return None
+    status = manifest.get("status")
+    complete = status == "failed" or (status == "finished" and expected[PREDICTIONS] is not None)
+    return manifest if good and complete else None
+
+
+def _standing(manifest: Mapping[str, Any] | None) -> tuple[bool, str]:
+    """How a result ranks beside another one of its job: a finished one first, then the newer one."""
+    if manifest is None:
+        return False, ""
+    return manifest["status"] == "finished", str(manifest.get("finished", "")) or " "
+
+
+_SEAL = b',\n "sha256": "'
+
+
+def _sealed(text: str) -> bytes:
+    """A JSON object with one more value at its end: the SHA-256 of all before it."""
+    body = text.rstrip("\n").removesuffix("}").rstrip("\n").encode()
+    return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+
+
+def _write_arrays(path: Path, contents: Mapping[str, np.ndarray]) -> str:
+    """Writes them as HDF5; its SHA-256. Made in memory, for HDF5 does not get over a disk that is full."""
+    content = to_bytes(contents)
+    _write(path, content)
+    return found_sha256(content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A file that the disk keeps."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -206,12 +363,20 @@ def _flush(path: Path) -> None:
 
 
 def _is_alive(left: Path) -> bool:
-    """Whether the process that an unfinished folder names is still there."""
-    pid = left.name.removeprefix(UNFINISHED).split("-")[0]
-    try:
-        os.kill(int(pid), 0)
-    except PermissionError:
+    """Whether the process that an unfinished folder names may still be writing there."""
+    if left.name in _OURS:
         return True
-    except (OSError, ValueError):
+    try:
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            return False
+        host, pid, _ = left.name.removeprefix(UNFINISHED).rsplit("-", 2)
+        if host != _HOST:
+            return True
+        if int(pid) == os.getpid():
+            return False
+        os.kill(int(pid), 0)
+    except (PermissionError, ValueError):  # another user's, or named by another version
+        return True
+    except OSError:
         return False
     return True

@@ -21,15 +21,15 @@ from mmbench.data import SPLITS, Data, Dataset, DataSpec
 from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.evaluation import averages, describe, trials
 from mmbench.findings import Finding, Report, brief, differences, guarded
-from mmbench.jobs import digest, label
+from mmbench.jobs import KINDS, digest, label
 from mmbench.metrics import Metric, floor, score
 from mmbench.missingness import MissingnessProtocol
 from mmbench.registry import Registry
 from mmbench.rendered import leaderboards as check_leaderboards
 from mmbench.settings import hyperparameters
-from mmbench.store import MANIFEST, PREDICTIONS, Store, read_manifest
+from mmbench.sources import code_sha256
+from mmbench.store import MANIFEST, PREDICTIONS, REPRESENTATIONS, Store, read_manifest
 from mmbench.tasks import Task
-from mmbench.work import code_sha256
 
 TRUSTED = (
     "training logs, times, dates, memory, counts of parameters, versions of libraries, commits, reasons of "
@@ -52,7 +52,7 @@ def verify(
 
     UsageError if there is no store or no such folder; whatever the files hold is a finding.
     """
-    folders = sorted(path for path in store.root.glob("*/*/seed-*") if path.is_dir())
+    folders = [path for path in store.folders() if path.is_dir()]
     if not folders:
         raise UsageError(f"{store.root}: a folder without results, or none; expected a store")
     if leaderboards is not None and not leaderboards.is_dir():
@@ -119,8 +119,17 @@ class _Result:
         self.scores = 0
 
     def check(self) -> Iterator[Finding]:
-        """All of it; a part that cannot be read does not keep the others from being checked."""
-        self.manifest = read_manifest(self.folder / MANIFEST)
+        """All of it; that a manifest was altered is told where nothing else tells of it."""
+        told = False
+        for finding in guarded(self.where, self._parts()):
+            told = told or finding.wrong
+            yield finding
+        if not told:
+            read_manifest(self.folder / MANIFEST)
+
+    def _parts(self) -> Iterator[Finding]:
+        """A part that cannot be read does not keep the others from being checked."""
+        self.manifest = read_manifest(self.folder / MANIFEST, sealed=False)
         self.job = self.manifest["job"]
         yield from self._part("job", self._job())
         status = self.manifest.get("status")
@@ -145,6 +154,7 @@ class _Result:
         if arrays and self.task is not None:
             yield from guarded(self.file, self._samples(arrays))
             yield from self._part("scores", self._scores(arrays, self.task))
+        yield from self._part("representations", self._representations())
 
     def _part(self, part: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         return guarded(f"{self.where}, {part}", findings)
@@ -176,6 +186,9 @@ class _Result:
     def _failure(self) -> Iterator[Finding]:
         if not isinstance(self.manifest.get("reason"), str):
             yield self._wrong("reason", "is missing, and a failure has one")
+        kind = self.manifest.get("kind", KINDS[0])  # old ones have none
+        if kind not in KINDS:
+            yield self._wrong("kind", f"says {brief(kind)}, expected one of {', '.join(KINDS)}")
         for part in ("scores", "averages", "predictions_sha256"):
             if part in self.manifest:
                 yield self._wrong("status", f'says "failed", yet there are {part}')
@@ -185,10 +198,13 @@ class _Result:
     def _method(self) -> Iterator[Finding]:
         """What the method's class says of itself, if its code is the same here."""
         job = self.job
-        cls = self.here.find("method", job["method"])
+        cls, dataset = (self.here.find(kind, job[kind]) for kind in ("method", "dataset"))
         if isinstance(cls, str):
             yield self._unchecked(f"{cls}: code, defaults, privileges")
-        elif self.here.code(cls) != job["code_sha256"]:
+        elif (
+            self.here.code(cls, None if isinstance(dataset, str) else dataset)
+            != (job["code_sha256"])
+        ):
             yield self._unchecked(
                 "the method's code differs from what is here: defaults, privileges"
             )
@@ -313,6 +329,15 @@ class _Result:
         for name in ("ids", "targets"):
             if name not in arrays:
                 yield Finding(f"{self.file}, {name}", "is missing")
+
+    def _representations(self) -> Iterator[Finding]:
+        claimed = self.manifest.get("representations", {}).get("sha256")
+        path = self.folder / REPRESENTATIONS
+        if claimed is not None and (
+            not path.is_file() or files.sha256(files.content(path)) != claimed
+        ):
+            text = f"is missing, or is not what {MANIFEST} says: one of them was altered"
+            yield Finding(f"{self.name}/{REPRESENTATIONS}", text)
 
     def _samples(self, arrays: Mapping[str, np.ndarray]) -> Iterator[Finding]:
         """Ids and targets against those of the data set."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import inspect
 import platform
 import resource
 import subprocess
@@ -27,26 +24,31 @@ from torch import nn
 import mmbench
 from mmbench import datafile
 from mmbench.batching import Split
+from mmbench.checkpoints import Checkpoint, train_side_by_side
 from mmbench.data import SPLITS, Data, DataSpec, Samples
 from mmbench.errors import MmbenchError
 from mmbench.evaluation import evaluate
-from mmbench.jobs import Job, Outcome, Progress, begin_manifest, now
+from mmbench.jobs import Job, Kind, Outcome, Progress, begin_manifest, limit, now, rules
 from mmbench.metrics import Metric, floor
 from mmbench.registry import Registry, discover
 from mmbench.representations import Unrepresented, condition, represent
 from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
-from mmbench.streams import seed_of
-from mmbench.training import Diverged, Report, train_side_by_side
-
-QUICK_SAMPLES = 512
-QUICK_EPOCHS = 2
-DECISIVE = ("batching", "methods", "nn", "randomness", "seeds", "streams", "tasks", "training")
-"""Modules of mmbench in which a change of code may change what a method learns."""
+from mmbench.sources import code_sha256, rules_sha256
+from mmbench.start import limited, methods_of, spec_of
+from mmbench.training import Diverged, Report
 
 
 class NotSupported(Exception):
     """The method says that it does not apply to the data, and why."""
+
+
+class Refused(MmbenchError):
+    """Code or data is not here, or is not what the run was planned with."""
+
+
+class OutOfTime(Exception):
+    """A job has taken longer than it may."""
 
 
 def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
@@ -68,24 +70,27 @@ def do(jobs: Sequence[Job], report: Report) -> list[Outcome]:
 def _together(jobs: Sequence[Job], report: Report) -> list[Outcome]:
     if len(jobs) == 1:
         return [_one(jobs[0], report)]
+    manifests = [begin_manifest(job) for job in jobs]
     try:
-        return _finish(jobs, [begin_manifest(job) for job in jobs], report)
-    except Exception as error:  # what fails for all together may not fail for each
-        outcomes = []
-        for number, job in enumerate(jobs):
-            outcome = _one(job, _part(report, number / len(jobs), 1 / len(jobs)))
-            why = {"not_side_by_side": _reason(error)}
-            outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
-        return outcomes
+        return _finish(jobs, manifests, report)
+    except OutOfTime as error:  # they had the time of all of them
+        return [_failed(manifest, error) for manifest in manifests]
+    except (Exception, SystemExit) as error:  # what fails for all together may not fail for each
+        why = {"not_side_by_side": _reason(error)}
+    # out of the handler, whose error keeps all that they held in memory
+    outcomes = []
+    for number, job in enumerate(jobs):
+        outcome = _one(job, _part(report, number / len(jobs), 1 / len(jobs)))
+        outcomes.append(replace(outcome, manifest={**outcome.manifest, **why}))
+    return outcomes
 
 
 def _one(job: Job, report: Report) -> Outcome:
     manifest = begin_manifest(job)
     try:
         (outcome,) = _finish([job], [manifest], report)
-    except (
-        Exception
-    ) as error:  # whatever a method raises is a row of the table, not the end of the run
+    except (Exception, SystemExit) as error:
+        # whatever a method raises is a row of the table, not the end of the run
         outcome = _failed(manifest, error)
     return outcome
 
@@ -95,14 +100,31 @@ def _part(report: Report, start: float, width: float) -> Report:
     return lambda told: report(replace(told, share=start + width * told.share))
 
 
-def _failed(manifest: dict[str, Any], error: Exception) -> Outcome:
+def _failed(manifest: dict[str, Any], error: BaseException) -> Outcome:
     text = "".join(traceback.format_exception(error))
-    return Outcome({**manifest, "reason": _reason(error), "traceback": text, "finished": now()})
+    told = {"kind": _kind(error), "reason": _reason(error), "traceback": text, "finished": now()}
+    return Outcome({**manifest, **told})
 
 
-def _reason(error: Exception) -> str:
+def _kind(error: BaseException) -> Kind:
+    kinds: dict[Kind, tuple[type[BaseException], ...]] = {
+        "out of memory": (MemoryError, torch.OutOfMemoryError),
+        "diverged": (Diverged, FloatingPointError),
+        "time limit": (OutOfTime,),
+        "not applicable": (NotSupported,),
+        "refused": (Refused,),
+    }
+    for kind, types in kinds.items():
+        if isinstance(error, types):
+            return kind
+    # what torch raises on a CPU has no type of its own
+    return "out of memory" if "DefaultCPUAllocator" in str(error) else "exception"
+
+
+def _reason(error: BaseException) -> str:
     known = (
         *(MmbenchError, Diverged, NotSupported, NotStackable, Unrepresented, FloatingPointError),
+        OutOfTime,
     )
     reason = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
     return " ".join(reason.split()) or type(error).__name__
@@ -113,12 +135,17 @@ def _finish(
 ) -> list[Outcome]:
     """Trains all, then tests each."""
     job = jobs[0]
-    registry = discover(job.plugin_files)
-    cls = registry.find("method", job.method)
-    check_code(job, cls, registry)
-    data = _data(job.dataset, job.plugin_files)
+    in_time = timer(jobs)
+    report = _also(in_time, report)
+    try:
+        registry = discover(job.plugin_files)
+        cls = registry.find("method", job.method)
+        check_code(job, registry)
+        data = _data(job.dataset, job.plugin_files)
+    except MmbenchError as error:
+        raise Refused(str(error)) from error
     if data.sha256 != job.data_sha256:
-        raise MmbenchError(f"the data of {job.dataset} changed since this run was planned")
+        raise Refused(f"the data of {job.dataset} changed since this run was planned")
     spec = spec_of(data, job)
     defaults = {name: p.default for name, p in hyperparameters(cls).items()}
     for manifest in manifests:
@@ -144,11 +171,7 @@ def _finish(
 
     device = torch.device(job.device)
     splits = {name: Split(limited(data, name, job), device) for name in SPLITS}
-    methods = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        for each in jobs:
-            torch.manual_seed(seed_of(each.seed, "init"))
-            methods.append(cls(spec, **job.changed).to(device))
+    methods = methods_of(cls, spec, jobs, device)
     sampler = registry.find("sampler", cls.sampler)(**methods[0].sampler_settings)
     with profiler(job) as tick:
         trained = train_side_by_side(
@@ -158,7 +181,8 @@ def _finish(
             sampler,
             [each.seed for each in jobs],
             _part(report, 0.0, 0.9),
-            tick,
+            _also(in_time, tick),
+            Checkpoint.of(jobs, _identity(job.device)),
         )
 
     metrics = metrics_for(registry, spec)
@@ -180,7 +204,7 @@ def _finish(
                 quick=job.quick,
                 report=_part(report, 0.9 + 0.1 * number / len(jobs), 0.1 / len(jobs)),
             )
-        except FloatingPointError as error:  # of one seed
+        except (FloatingPointError, OutOfTime) as error:  # of one seed
             outcomes.append(_failed(manifest, error))
             continue
         test = splits["test"].samples
@@ -225,6 +249,25 @@ def _finish(
     return outcomes
 
 
+def timer(jobs: Sequence[Job]) -> Callable[[], None]:
+    """From now on: raises OutOfTime once jobs that are trained as one have taken the time of all of them."""
+    job, started = jobs[0], time.monotonic()
+
+    def in_time() -> None:
+        if job.time_limit and time.monotonic() - started > job.time_limit * len(jobs):
+            raise OutOfTime(limit(job))
+
+    return in_time
+
+
+def _also(first: Callable[[], None], then: Callable[..., None]) -> Callable[..., None]:
+    def both(*told: Any) -> None:
+        first()
+        then(*told)
+
+    return both
+
+
 @contextmanager
 def profiler(job: Job) -> Iterator[Callable[[], None]]:
     """What to call after every update; a trace of a few of them is written where `job.profile` says."""
@@ -240,18 +283,6 @@ def profiler(job: Job) -> Iterator[Callable[[], None]]:
         on_trace_ready=lambda found: found.export_chrome_trace(str(file)),
     ) as running:
         yield running.step
-
-
-def spec_of(data: Data, job: Job) -> DataSpec:
-    """What the method is told; a quick job has fewer samples and epochs."""
-    n_train = len(limited(data, "train", job))
-    return DataSpec(data.name, data.modalities(), data.task, job.schedule, n_train)
-
-
-def limited(data: Data, split: str, job: Job) -> Samples:
-    """A split; of training and validation only the first few for a quick job. Never less of the test."""
-    samples = data.splits[split]
-    return samples.take(QUICK_SAMPLES) if job.quick and split != "test" else samples
 
 
 def metrics_for(registry: Registry, spec: DataSpec) -> list[Metric]:
@@ -275,21 +306,36 @@ def peak_memory_mib(device: torch.device) -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+LIBRARIES = ("torch", "numpy", "numba", "h5py", "scikit-learn", "scipy")
+"""Numbers may differ in their last digits from one version to another: told, and in no job's key."""
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries, as they are installed."""
+    found = {}
+    for package in LIBRARIES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
 def environment(device: str) -> dict[str, Any]:
     """Versions, and the git commit where mmbench runs from a checkout."""
-    versions = {}
-    for package in ("mmbench", "torch", "numpy", "h5py", "scikit-learn", "scipy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     return {
-        **versions,
+        "mmbench": mmbench.__version__,
+        **versions(),
         "python": platform.python_version(),
         "device": f"{device} ({gpu})",
         **_git(),
     }
+
+
+def _identity(device: str) -> dict[str, Any]:
+    """Of an environment what may change a number; the code is in the job's key."""
+    return {name: told for name, told in environment(device).items() if name not in _git()}
 
 
 @lru_cache(maxsize=1)
@@ -309,59 +355,20 @@ def _git() -> dict[str, Any]:
         return {}
 
 
-def code_sha256(cls: type[Any]) -> str:
-    """Of the source that a method's numbers come from, without comments and docstrings.
-
-    That is its module, or all of its package, those of the methods that it extends, and the modules of
-    mmbench that train it.
-    """
-    files: list[Path] = []
-    for base in cls.__mro__:
-        if not issubclass(base, mmbench.Method) or base is mmbench.Method:
-            continue
-        file = Path(inspect.getfile(base))
-        own = sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
-        files += [path for path in own if path not in files]
-    for name in DECISIVE:
-        place = Path(mmbench.__file__).with_name(name)
-        files += sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(_stripped(path.read_text(encoding="utf-8")))
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=64)  # methods share most of it
-def _stripped(source: str) -> bytes:
-    """Without comments and docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-    return ast.dump(tree).encode()
-
-
-def _is_text(node: ast.AST) -> bool:
-    """Whether a statement is a bare string: a docstring."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
 @lru_cache(maxsize=1)
 def _data(name: str, plugin_files: tuple[str, ...]) -> Data:
     return datafile.obtain(discover(plugin_files).find("dataset", name)())
 
 
-def check_code(job: Job, cls: type[Any], registry: Registry) -> None:
+def check_code(job: Job, registry: Registry) -> None:
     """MmbenchError if this process would give other numbers than the job's key stands for."""
     here = {name: entry.cls.version for name, entry in registry.classes["metric"].items()}
     changed = [f"metric {name}" for name, v in job.versions.items() if here.get(name) != v]
-    if code_sha256(cls) != job.code_sha256:
+    cls, dataset = registry.find("method", job.method), registry.find("dataset", job.dataset)
+    if code_sha256(cls, dataset) != job.code_sha256:
         changed.append(f"the code of {job.method}, or what trains it")
+    if not changed and rules_sha256(registry, rules(job)) != job.rules_sha256:
+        changed.append("the code of sampler, protocols or metrics")
     if changed:
         raise MmbenchError(
             f"{', '.join(changed)} differs in this process from where the run was planned; give the "

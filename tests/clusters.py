@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 PLUGIN = '''
-"""Small data that only the driver can make, and methods that wait or have their worker die."""
+"""Small data that only the driver can make, and methods that wait, fail or have their worker die."""
 
 import os
 import signal
@@ -21,6 +21,9 @@ import numpy as np
 import torch
 
 import mmbench
+import mmbench.executors
+
+mmbench.executors.GRACE = 5.0
 
 
 class Small(mmbench.Dataset):
@@ -74,6 +77,36 @@ class Dies(Linear):
         return self.head(batch.features["l"].mean(1))
 
 
+class Flaky(Linear):
+    """Its worker is killed once: the file `wait` is there from then on."""
+
+    name = "flaky"
+
+    def forward(self, batch):
+        if self.training and not Path(self.wait).exists():
+            Path(self.wait).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.head(batch.features["l"].mean(1))
+
+
+class Hangs(Linear):
+    """Its first update never ends."""
+
+    name = "hangs"
+
+    def forward(self, batch):
+        while self.training:
+            time.sleep(1)
+        return self.head(batch.features["l"].mean(1))
+
+
+class Explodes(Linear):
+    name = "explodes"
+
+    def forward(self, batch):
+        return self.head(batch.features["l"].mean(1)) * float("nan")
+
+
 @mmbench.hookimpl
 def mmbench_register_datasets():
     return Small
@@ -81,7 +114,7 @@ def mmbench_register_datasets():
 
 @mmbench.hookimpl
 def mmbench_register_methods():
-    return [Linear, Dies]
+    return [Linear, Dies, Flaky, Hangs, Explodes]
 '''
 
 CLUSTER = """
@@ -141,7 +174,7 @@ class Session:
     def run(self, *words: str, **more: str) -> tuple[int, str]:
         """The exit status and all that was written."""
         process = self.start(*words, **more)
-        out, _ = process.communicate(timeout=240)
+        out, _ = process.communicate(timeout=900)
         return process.returncode, out
 
     def alive(self) -> dict[int, str]:
@@ -172,6 +205,21 @@ def wait_for(what, seconds=90.0):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
+
+
+def waiting(session, count):
+    """Processes of the workers that train `linear`, once there are so many."""
+
+    def look():
+        found = [int(path.name.removeprefix("go-")) for path in session.folder.glob("go-*")]
+        return found if len(found) == count else None
+
+    return wait_for(look)
+
+
+def in_time():
+    """The seconds in which a stopped command has to end: 2, if this machine does nothing else."""
+    return 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class Nodes:

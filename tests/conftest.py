@@ -1,6 +1,11 @@
 """What every test shares: a cache of its own, and small data."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ from hypothesis import settings
 from mmbench.data import Data, Samples, Schedule
 from mmbench.jobs import Job, begin_manifest
 from mmbench.tasks import MultiBinary, MultiClass, Regression, Task
+from tests.clusters import Session
 
 settings.register_profile("unhurried", deadline=None)  # machines that run tests are noisy
 settings.load_profile("unhurried")
@@ -31,6 +37,31 @@ def cache(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("MMBENCH_CACHE", str(session_cache))
     yield session_cache
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MiB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    if (
+        not sys.platform.startswith("linux")
+        or subprocess.run(mount, capture_output=True).returncode
+    ):
+        pytest.skip("mounting a file system needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """Runs mmbench in processes of its own, none of which outlives the test."""
+    made = Session(tmp_path)
+    yield made
+    for pid in made.alive():
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 SUMMARY = pytest.StashKey[list[str]]()

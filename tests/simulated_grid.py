@@ -26,7 +26,7 @@ from mmbench.leaderboard import Leaderboard, write_leaderboard
 from mmbench.metrics import floor
 from mmbench.plan import Plan
 from mmbench.registry import Registry, discover
-from mmbench.runner import Grid, expand, outstanding
+from mmbench.runner import Grid, expand, survey
 from mmbench.store import Store
 from mmbench.tasks import MultiBinary, Regression, Task
 from mmbench.work import metrics_for
@@ -223,7 +223,7 @@ def measure(
         store.check_writable()
         ended("simulated")
         jobs = expand(grid, registry, content)
-        Plan.of(jobs, outstanding(jobs, store), store, content, Local(2), registry)
+        Plan.of(jobs, survey(jobs, store).todo, store, content, Local(2), registry)
         ended("planned")
         for n in names:
             simulation = Simulation(registry, n, samples)
@@ -232,7 +232,7 @@ def measure(
                 ended("simulated")
                 store.save(outcome)
                 ended("stored")
-        plan = Plan.of(jobs, outstanding(jobs, store), store, content, Local(2), registry)
+        plan = Plan.of(jobs, survey(jobs, store).todo, store, content, Local(2), registry)
         ended("planned again")
         reporters = [registry.find("reporter", form)() for form in forms]
         for n in names:

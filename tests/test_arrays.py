@@ -9,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbench import arrays as module
-from mmbench.arrays import arrays, content, sha256, write
+from mmbench.arrays import arrays, content, sha256, to_bytes
 from mmbench.errors import DataError
+
+
+def write(path, given):
+    path.write_bytes(to_bytes(given))
 
 
 def read(path):

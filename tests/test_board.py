@@ -74,6 +74,7 @@ WRONG = [
     (("sections", 0, "facts", "headline"), "f2", "sections[0].facts.headline"),
     (("sections", 0, "facts", "floor", "f1"), {}, "sections[0].facts.floor.f1"),
     (("sections", 0, "facts", "protocols", "inter", "effective_rate", "l"), 1, "effective_rate.l"),
+    (("sections", 0, "facts", "protocols", "inter", "effective_rate", "l"), {}, "effective_rate.l"),
     (("sections", 0, "rows", 0, "label"), None, "sections[0].rows[0].label"),
     (("sections", 0, "rows", 0, "finished"), [], "sections[0].rows[0]"),
     (("sections", 0, "rows", 0, "finished", 1, "seconds"), {"train": "1"}, "[1].seconds"),

@@ -132,7 +132,7 @@ def test_a_regression_is_worse_by_more_than_the_larger_spread_allows(pair, csv, 
 
 def test_without_a_spread_anything_worse_is_a_regression_but_for_rounding(pair, csv, make_manifest):
     right = csv("right", make_manifest(scores=SCORES))
-    for less, expected in ((1e-6, False), (1e-5, True)):
+    for less, expected in ((1e-9, False), (1e-8, True)):
         worse = make_manifest(scores=tuple(score - less for score in SCORES))
         assert (pair(csv("left", worse), right).cells["regressed"] == expected).all(), less
 
@@ -506,7 +506,7 @@ def test_a_mistake_is_told_in_one_message(
 ):
     csv("small", make_manifest())
     text = (tmp_path / "small.csv").read_text()
-    (tmp_path / "text.csv").write_text(text.replace("0.600000", "high"))
+    (tmp_path / "text.csv").write_text(text.replace("0.600000000", "high"))
     (tmp_path / "small.md").write_text("")
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")

@@ -388,3 +388,16 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="MMBENCH_CACHE"):
         datafile.obtain(Small())
+
+
+def test_what_a_killed_writer_left_beside_a_file_is_removed_an_hour_later(tmp_path):
+    old, new, other = (
+        tmp_path / name for name in (".a.h5.1-x.tmp", ".a.h5.2-x.tmp", ".b.h5.1-x.tmp")
+    )
+    for left in (old, new, other):
+        left.touch()
+    os.utime(old, (0, 0))
+    os.utime(other, (0, 0))
+    with datafile.replacing(tmp_path / "a.h5") as file:
+        file.touch()
+    assert not old.exists() and new.exists() and other.exists()

@@ -1,20 +1,25 @@
 """mmbench/figures: what is drawn is what the leaderboard says, in the same bytes each time."""
 
 import copy
+import re
+from dataclasses import replace
 from itertools import combinations
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbench import figures
+from mmbench.errors import DataError
 from mmbench.figures import Undrawable, draw, encode
 from mmbench.figures.cost import Point, pareto
 from mmbench.figures.curves import is_curve
 from mmbench.figures.differences import bars
-from mmbench.figures.embedding import EACH, Cloud, clouds, embedding
-from mmbench.figures.looks import look
+from mmbench.figures.embedding import EACH, Cloud, clouds, embedding, read, write
+from mmbench.figures.looks import look, sheet
+from mmbench.figures.names import Marked, name_markers
 from mmbench.figures.subject import Subject
 from mmbench.jobs import Outcome
 from mmbench.leaderboard import AVERAGE, Leaderboard
@@ -341,26 +346,128 @@ def test_clouds_are_the_first_samples_of_each_group_of_the_lowest_seed(represent
 
 def test_an_embedding_has_a_panel_for_each_method_with_its_silhouette(represented):
     board, store = represented
-    figure, silhouettes = figures.draw_embedding(board, store)
+    shown = figures.embedding_of(board, store)
+    figure = embedding(shown)
+    assert [(each.method, each.seed) for each in shown.panels] == [("alpha", 1), ("beta", 1)]
     assert [ax.get_title() for ax in figure.axes] == [
-        f"{method}\nsilhouette {value:.3f}" for method, (_, value) in silhouettes.items()
+        f"{each.method}\nsilhouette {each.silhouette:.3f}" for each in shown.panels
     ]
     assert {len(c.get_offsets()) for c in figure.axes[0].collections} == {EACH, 30}
     assert legend_of(figure) == ["happy", "sad"]
     assert "{l}, p=0.5" in figure.get_suptitle() and "synthetic" in figure.get_suptitle()
-    subject = Subject.of(board)
-    again = embedding(subject, clouds(subject, store))
+    again = embedding(figures.embedding_of(board, store))
     assert encode(figure, "svg") == encode(again, "svg")
 
 
+def test_panels_stand_in_the_order_that_is_asked_for(represented):
+    board, store = represented
+    shown = figures.embedding_of(board, store, ["beta", "alpha", "beta"])
+    assert [each.method for each in shown.panels] == ["beta", "alpha"]
+
+
+def test_an_embedding_is_drawn_from_its_file_as_it_was_from_the_store(represented, tmp_path):
+    shown = figures.embedding_of(*represented)
+    path = figures.put(write(shown).encode(), tmp_path / "a" / "points.json")
+    again = read(path)
+    assert write(again) == write(shown)
+    for each in again.panels:
+        assert all(np.array_equal(own, own.round(2)) for own in each.points.values())
+    assert encode(embedding(again), "svg") == encode(embedding(shown), "svg")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"version": 1', '"version": 2'),
+        ('"mmbench embedding"', '"another"'),
+        ('"panels"', '"panes"'),
+        ('"x": [', '"x": [1.5, '),
+        ('"silhouette"', '"silhouettes"'),
+        ("{", "["),
+    ],
+)
+def test_a_file_that_is_no_embeddings_is_told(represented, tmp_path, before, after):
+    content = write(figures.embedding_of(*represented))
+    assert before in content
+    path = figures.put(content.replace(before, after, 1).encode(), tmp_path / "points.json")
+    with pytest.raises(DataError, match="not the points of an embedding"):
+        read(path)
+
+
 def test_the_silhouette_is_the_mean_coefficient_by_hand():
-    cloud = Cloud("m", 0, "", np.array([[0.0], [1.0], [5.0]]), np.array(["a", "a", "b"]))
+    cloud = Cloud("m", 0, "", "", np.array([[0.0], [1.0], [5.0]]), np.array(["a", "a", "b"]))
     assert cloud.silhouette == pytest.approx(((5 - 1) / 5 + (4 - 1) / 4 + 0) / 3)
 
 
 def test_without_a_store_or_representations_the_embedding_says_what_to_do(represented, tmp_path):
     board, _ = represented
     with pytest.raises(Undrawable, match="needs a store"):
-        figures.draw_embedding(board, None)
+        figures.embedding_of(board, None)
     with pytest.raises(Undrawable, match="run --embeddings"):
-        figures.draw_embedding(board, Store(tmp_path / "other"))
+        figures.embedding_of(board, Store(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_names_cover_neither_each_other_nor_another_marker(seed):
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(0.1, 0.9, (11, 2))
+    marked = [Marked(f"method-{n}", (x, y), 4.0) for n, (x, y) in enumerate(places)]
+    figure = sheet(5.0, 4.4, "crowd")
+    ax = figure.subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    name_markers(ax, marked, [[(0.1, 0.1), (0.9, 0.9)]])
+    figure.draw_without_rendering()
+    names = {t.get_text(): t.get_window_extent() for t in ax.texts if t.get_text()}
+    assert set(names) == {each.name for each in marked}
+    for a, b in combinations(names.values(), 2):
+        assert not a.overlaps(b)
+    frame = ax.get_window_extent()
+    for name, box in names.items():
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1
+        for each in marked:
+            assert each.name == name or not box.contains(*ax.transData.transform(each.at))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_has_no_mean_and_no_spread(make_manifest, seeds):
+    manifests = [make_manifest(seed=seed) for seed in range(seeds)]
+    subject = Subject.of(Leaderboard.from_manifests("small", manifests))
+    assert subject.over_seeds("mean") == ("1 seed" if seeds == 1 else "mean of 2 seeds")
+
+
+def test_a_name_keeps_clear_of_every_line():
+    figure = sheet(5.0, 4.4, "two")
+    ax = figure.subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    level, upright = [(0.0, 0.5), (1.0, 0.5)], [(0.5, 0.0), (0.5, 1.0)]
+    name_markers(ax, [Marked("method", (0.5, 0.5), 4.0)], [level, upright])
+    box, middle = ax.texts[0].get_window_extent(), ax.transData.transform((0.5, 0.5))
+    assert box.x0 > middle[0] and box.y0 > middle[1]  # of all ways, the first between the lines
+
+
+def test_what_does_not_compete_is_drawn_only_if_asked(make_manifest):
+    constant = make_manifest("constant")
+    constant["method"] |= {"competes": False, "privileges": []}
+    board = Leaderboard.from_manifests("small", [make_manifest(), constant])
+    assert [row.label for row in Subject.of(board).rows] == ["alpha"]
+    assert [row.label for row in Subject.of(board, ("constant",)).rows] == ["constant"]
+    alone = Leaderboard.from_manifests("small", [constant])
+    assert [row.label for row in Subject.of(alone).rows] == ["constant"]
+
+
+def test_an_svg_names_the_matplotlib_that_drew_it_and_has_hundredths_of_a_point(make_board):
+    svg = encode(draw("curves", make_board()), "svg").decode()
+    assert f"{figures.CREATOR}{matplotlib.__version__}<" in svg
+    shapes = re.findall(r' (?:d|x|y)="([^"]*)"|(translate[^)]*)', svg)
+    assert shapes and not any(re.search(r"\.\d{3}", part) for shape in shapes for part in shape)
+
+
+def test_another_machines_rounding_gives_the_same_svg(make_board):
+    board = make_board()
+    (section,) = board.sections
+    cells = section.cells.assign(mean=section.cells["mean"] * (1 + 1e-12))
+    other = replace(board, sections=[replace(section, cells=cells)])
+    ours, theirs = (encode(draw("curves", each), "svg") for each in (board, other))
+    assert ours == theirs
+    references = set(re.findall(rb'(?:href="|url\()#(\w[\w-]*)', ours))
+    assert references <= set(re.findall(rb' id="([^"]+)"', ours)) and len(references) > 10

@@ -207,3 +207,8 @@ def test_it_is_a_pure_function_of_a_set_of_manifests(make_manifest, rng: random.
     second = board(*manifests)
     pd.testing.assert_frame_equal(first.sections[0].cells, second.sections[0].cells)
     assert sorted(manifests, key=str) == sorted(before, key=str)
+
+
+def test_a_cell_has_nine_digits(make_manifest):
+    board = Leaderboard.from_manifests("small", [make_manifest(scores=(1 / 3, 0.4, 0.8))])
+    assert 0.333333333 in set(board.sections[0].cells["mean"])

@@ -30,7 +30,7 @@ class TwoEpochs(Executor):
             for job in jobs:
                 report(job.key, Progress(number / 2, "train", epochs))
         for job in jobs:
-            how = {"reason": "odd"} if job.seed else {"status": "finished"}
+            how = {"reason": "odd", "kind": "exception"} if job.seed else {"status": "finished"}
             yield job, Outcome({**begin_manifest(job), **how})
 
 
@@ -115,10 +115,11 @@ def test_a_plugin_hears_of_the_run_its_jobs_and_their_epochs(listen):
     assert not warned
 
 
-def test_a_job_whose_worker_died_at_once_starts_and_ends(listen):
+def test_a_job_whose_worker_died_at_once_starts_each_time_and_ends(listen):
     heard, _ = listen(executor=Dies)
     assert heard == [
-        *("run of 2", "start 0", "failed 0", "start 1", "failed 1", "end, 2 failed"),
+        *("run of 2", "start 0", "start 1", "start 0", "start 1"),
+        *("start 0", "failed 0", "start 1", "failed 1", "end, 2 failed"),
     ]
 
 

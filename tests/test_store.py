@@ -1,5 +1,6 @@
 """mmbench/store.py: a result is whole or not there, whatever happens."""
 
+import errno
 import json
 import os
 import signal
@@ -8,9 +9,12 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmbench import store as module
 from mmbench.data import Schedule
@@ -95,7 +99,7 @@ def test_manifests_come_in_one_order(store):
     assert store.datasets() == ["other", "small"]
 
 
-@pytest.mark.parametrize("point", ["write", "_flush", "_sha256", "rename"])
+@pytest.mark.parametrize("point", ["_write_arrays", "_write", "_flush", "rename"])
 def test_a_crash_while_saving_leaves_the_state_before(store, monkeypatch, point):
     def crash(*_):
         raise KeyboardInterrupt
@@ -155,10 +159,156 @@ def test_a_writer_killed_at_any_moment_leaves_whole_results_only(store, tmp_path
 
 
 def test_what_a_living_writer_has_begun_is_left_alone(store):
-    begun = store.root / f"{module.UNFINISHED}{os.getpid()}-abc"
-    begun.mkdir()
+    begun = store._unfinished()
+    other = begun.with_name(begun.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
+    elsewhere = begun.with_name(f"{module.UNFINISHED}elsewhere-1-abc")
+    for folder in (other, elsewhere):
+        folder.mkdir()
     store.check_writable()
-    assert begun.exists()
+    assert begun.exists() and other.exists() and elsewhere.exists()
+    for folder in (other, elsewhere):  # its number is another process's by now, or who knows
+        os.utime(folder, (0, 0))
+    store.check_writable()
+    assert begun.exists() and not other.exists() and not elsewhere.exists()
+
+
+def test_what_a_process_left_that_had_our_number_is_swept_away(store):
+    begun = store._unfinished()
+    begun.rename(begun.with_name(f"{begun.name}0"))
+    store.check_writable()
+    assert not list(store.root.glob(f"{module.UNFINISHED}*"))
+
+
+def killed_at(step, action):
+    """Does something in a process that is killed before its `step`-th operation on a file; whether it was."""
+    child = os.fork()
+    if not child:
+        try:
+            count = 0
+
+            def kill(event, _):
+                nonlocal count
+                if event in OPERATIONS:
+                    count += 1
+                    if count == step:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(kill)
+            action()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir")
+
+
+@pytest.mark.parametrize("before", ["nothing", "a failure", "a result"])
+def test_a_writer_killed_at_each_step_leaves_the_old_result_or_the_new(tmp_path, before):
+    """Never neither, once the next run has looked; and what was there stays where it is but in one moment."""
+    new, marks = outcome(mark=2.0), []
+    for step in range(1, 100):
+        store = Store(tmp_path / f"runs-{step}")
+        store.check_writable()
+        if before != "nothing":
+            store.save(lost(JOB, "old") if before == "a failure" else outcome(mark=1.0))
+        was_killed = killed_at(step, lambda s=store: s.save(new))
+        store.check_writable()
+        assert not store.damaged() and not list(store.root.glob(f"{module.UNFINISHED}*"))
+        found = [m.get("mark", m.get("reason")) for m in store.manifests()]
+        for manifest in store.manifests():
+            if manifest["status"] == "finished":
+                arrays = store.predictions(manifest)
+                assert (arrays["inter/a/0"] == manifest["mark"]).all()
+        marks += found or [None]
+        if not was_killed:
+            break
+    old = {"nothing": None, "a failure": "old", "a result": 1.0}[before]
+    assert step > 8 and marks == [old] * marks.count(old) + [2.0] * marks.count(2.0)
+    assert marks.count(old) and marks.count(2.0) > 2
+
+
+def test_a_sweep_that_is_killed_at_each_step_loses_nothing(tmp_path):
+    """After a writer was killed in the one moment when neither the old nor the new stands in its place."""
+    for step in range(1, 200):
+        store = Store(tmp_path / f"runs-{step}")
+        store.check_writable()
+        name = f"{module.UNFINISHED}{module._HOST}-99999999-"
+        for mark, left in ((1.0, f"{name}old/seed"), (2.0, f"{name}new")):
+            result = outcome(mark=mark)
+            path = store.save(
+                Outcome({**result.manifest, "finished": str(mark)}, result.predictions)
+            )
+            aside = store.root / left.replace("seed", path.name)
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
+        assert not store.manifests()
+        was_killed = killed_at(step, store.check_writable)
+        store.check_writable()
+        assert [m["mark"] for m in store.manifests()] == [2.0]
+        assert not list(store.root.glob(f"{module.UNFINISHED}*"))
+        if not was_killed:
+            break
+    assert step > 8
+
+
+def test_what_is_put_in_its_place_by_the_next_run_is_whole(store):
+    path = store.save(outcome(mark=1.0))
+    left = store.root / f"{module.UNFINISHED}{module._HOST}-99999999-abc"
+    path.rename(left)
+    with (left / module.PREDICTIONS).open("ab") as file:
+        file.write(b"x")
+    store.check_writable()
+    assert not store.manifests() and not left.exists()
+
+
+def test_a_failure_never_takes_the_place_of_a_finished_result(store):
+    path = store.save(outcome())
+    store.save(lost(JOB, "killed"))
+    assert store.finished(JOB)
+    (path / module.PREDICTIONS).write_bytes(b"")  # but of a damaged one it does
+    store.save(lost(JOB, "killed"))
+    assert [m["reason"] for m in store.manifests()] == ["killed"]
+
+
+def _write_many(root, worker, count):
+    store = Store(Path(root))
+    for turn in range(count):
+        store.save(outcome(mark=100.0 * worker + turn))  # all the same job
+        job = replace(JOB, seed=100 * (1 + worker) + turn)
+        store.save(outcome(job, mark=float(job.seed)))
+        if turn % 3 == 0:
+            store.check_writable()
+
+
+def test_many_writers_and_readers_at_once_see_none_or_a_whole_result(store):
+    children = []
+    for worker in range(4):
+        children.append(os.fork())
+        if not children[-1]:
+            status = 1
+            try:
+                _write_many(store.root, worker, 12)
+                status = 0
+            finally:
+                os._exit(status)
+    looks = 0
+    while children:
+        done, status = os.waitpid(-1, os.WNOHANG)
+        if done:
+            children.remove(done)
+            assert status == 0
+        for manifest in store.manifests():
+            looks += 1
+            try:
+                arrays = store.predictions(manifest)
+            except DataError:  # of the job that all of them write: replaced since
+                assert manifest["key"] == JOB.key
+                continue
+            assert (arrays["inter/a/0"] == manifest["mark"]).all()
+        assert not [path for path in store.damaged() if path.exists()]
+    assert looks and len(store.manifests()) == 1 + 4 * 12
+    assert store.finished(JOB) and not list(store.root.glob(f"{module.UNFINISHED}*"))
 
 
 def test_altered_predictions_are_noticed(store):
@@ -241,3 +391,106 @@ def test_results_can_be_read_by_those_whom_the_umask_lets(store):
 def test_a_manifest_is_json_that_people_can_read(store):
     text = (store.save(outcome()) / module.MANIFEST).read_text()
     assert len(text.splitlines()) > 10 and json.loads(text)["key"] == JOB.key
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("point", ["_write", "_flush", "mkdir", "rename"])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_disk_that_fills_is_told_and_leaves_what_was_there(store, monkeypatch, point, step):
+    store.save(outcome(mark=1.0))
+    where, name = (module, point) if point.startswith("_") else (Path, point)
+    real, count = getattr(where, name), 0
+
+    def full(*arguments, **others):
+        nonlocal count
+        count += 1
+        if count == step:
+            raise FULL
+        return real(*arguments, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, full)
+        try:
+            store.save(outcome(mark=2.0))
+        except UsageError as error:
+            text = (
+                f"cannot write results to {store.root}: No space left on device. What was finished"
+            )
+            assert str(error).startswith(text) and "\n" not in str(error)
+        else:
+            assert count < step
+            return
+    assert [m["mark"] for m in store.manifests()] in ([1.0], [2.0]) and store.finished(JOB)
+    store.check_writable()
+    store.save(outcome(mark=3.0))
+    assert [m["mark"] for m in store.manifests()] == [3.0]
+    assert not list(store.root.glob(f"{module.UNFINISHED}*"))
+
+
+def test_a_real_disk_that_is_full_is_told_before_and_while_results_are_written(small_disk):
+    store = Store(small_disk / "runs")
+    store.check_writable()
+    store.save(outcome(mark=1.0))
+    rest = small_disk / "rest"
+    with pytest.raises(OSError, match="No space left"), rest.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(UsageError, match=r"cannot write results to .*: No space left on device; "):
+        store.check_writable()
+    with pytest.raises(UsageError, match=r"cannot write results to .*: No space left on device\. "):
+        store.save(outcome(mark=2.0))
+    assert [m["mark"] for m in store.manifests()] == [1.0] and store.finished(JOB)
+    rest.unlink()
+    store.check_writable()
+    store.save(outcome(mark=2.0))
+    assert [m["mark"] for m in store.manifests()] == [2.0]
+
+
+def test_a_folder_that_is_read_only_is_told_before(small_disk):
+    store = Store(small_disk / "runs")
+    store.check_writable()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(UsageError, match="Read-only file system; choose another --store"):
+        store.check_writable()
+
+
+@given(st.data())
+def test_a_result_that_was_damaged_anywhere_is_none(data):
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        result = outcome(mark=0.25)
+        about = {**result.manifest, "representations": {"condition": "{l}"}}
+        values = {"values": np.ones((2, 3), np.float32)}
+        path = store.save(Outcome(about, result.predictions, values))
+        file = path / data.draw(st.sampled_from(sorted(f.name for f in path.iterdir())))
+        content = bytearray(file.read_bytes())
+        how = data.draw(st.sampled_from(["cut", "any byte", "a digit"]))
+        digits = [i for i, byte in enumerate(content) if chr(byte).isdigit() and byte < 128]
+        if how == "a digit" and digits:
+            content[data.draw(st.sampled_from(digits))] ^= 1
+        else:
+            at = data.draw(st.integers(0, len(content) - 1))
+            if how == "cut":
+                del content[at:]
+            else:
+                content[at] ^= data.draw(st.integers(1, 255))
+        file.write_bytes(content)
+        shown = store.manifests()
+        if store.finished(JOB):  # white space, or the like: it says what it said
+            assert shown and shown[0]["mark"] == 0.25
+        for manifest in shown:
+            assert manifest["mark"] == 0.25 and manifest["key"] == JOB.key
+        assert len(shown) + len(store.damaged()) == 1
+
+
+def test_a_manifest_of_before_there_was_a_seal_is_read(store):
+    path = store.save(outcome()) / module.MANIFEST
+    manifest = json.loads(path.read_text())
+    assert list(manifest)[-1] == "sha256"
+    path.write_text(json.dumps({**manifest, "mark": 7.0}))
+    assert store.damaged() == [path] and not store.finished(JOB)
+    del manifest["sha256"]
+    path.write_text(json.dumps({**manifest, "mark": 7.0}))
+    assert store.manifests()[0]["mark"] == 7.0 and store.finished(JOB)

@@ -355,13 +355,41 @@ def test_predictions_that_unpack_to_more_than_the_file_are_refused(alone):
     assert "refused, with it the datasets claim 4" in told(check(alone))
 
 
-def test_predictions_that_lie_in_another_file_are_refused(alone):
-    def link(file):
-        del file["targets"]
-        file["targets"] = h5py.ExternalLink("/etc/other.h5", "/x")
+@pytest.mark.parametrize(
+    "link",
+    [
+        lambda file: h5py.ExternalLink("/etc/other.h5", "/x"),
+        lambda file: h5py.SoftLink("/ids"),
+        lambda file: h5py.SoftLink("/nowhere"),
+        lambda file: file["inter/la/0"],  # a second name of one array
+    ],
+    ids=["external", "soft", "dangling", "hard"],
+)
+@pytest.mark.parametrize("name", ["targets", "inter/a/0"])
+def test_predictions_that_are_links_are_refused(alone, link, name):
+    def alter_file(file):
+        del file[name]
+        file[name] = link(file)
 
-    rewrite(linear(alone), link, hashed=True)
-    assert "a link, refused" in told(check(alone))
+    rewrite(linear(alone), alter_file, hashed=True)
+    report = check(alone)
+    assert "refused" in told(report) and report.scores == 0
+
+
+def test_a_condition_that_was_removed_from_everything_is_named(alone):
+    """From the predictions, from what was tested, and from the scores."""
+    rewrite(linear(alone), lambda file: file.pop("inter/a/0"), hashed=True)
+
+    def forget(manifest):
+        inter = manifest["protocols"]["inter"]
+        inter["conditions"] = [c for c in inter["conditions"] if c["name"] != "a"]
+        inter["effective_rate"].pop("a")
+        manifest["scores"] = [s for s in manifest["scores"] if s["condition"] != "a"]
+
+    alter(linear(alone), forget)
+    text = told(check(alone))
+    assert f"{MANIFEST}, protocols, inter, conditions" in text
+    assert "averages, inter/average/0, mae of sentiment" in text
 
 
 def test_a_success_made_a_failure_is_named(alone):
@@ -524,6 +552,27 @@ def test_the_command_fails_where_something_disagrees_and_groups_what_it_could_no
     status, out, _ = mmbench()
     assert status == 1 and "wrong: tiny/linear" in out and "1 place disagrees." in out
     assert out.count("not checked: ") == 1 and "and 1 more: method 'linear' is not here" in out
+
+
+@pytest.mark.parametrize("suffix", ["csv", "html", "json", "md"])
+def test_the_command_fails_where_one_character_of_a_published_leaderboard_differs(
+    mmbench, place, suffix
+):
+    words = ("--plugin", "plugin.py", "--leaderboards", "boards")
+    path = place / "boards" / f"tiny.{suffix}"
+    text = path.read_text()
+    at = text.rindex("linear")
+    path.write_text(text[:at] + "L" + text[at + 1 :])
+    status, out, _ = mmbench(*words)
+    assert status == 1 and f"wrong: tiny.{suffix}, line " in out and "1 place disagrees." in out
+    assert mmbench(*words[:2])[0] == 0  # nobody asked
+
+
+def test_the_command_fails_where_a_prediction_is_no_number(mmbench, place):
+    nan = np.full((40, 1), np.nan, "f4")
+    rewrite(linear(place), lambda file: file["inter/a/0"].write_direct(nan), hashed=True)
+    status, out, _ = mmbench("--plugin", "plugin.py")
+    assert status == 1 and "inter/a/0: has NaN or infinity" in out
 
 
 def test_the_command_gives_json(mmbench, place):

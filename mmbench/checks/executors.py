@@ -68,6 +68,19 @@ def apart(subject: Subject) -> None:
             )
 
 
+@check("executor", "each job is done for itself where that is asked for", Subject)
+def one_by_one(subject: Subject) -> None:
+    """A job that ended its worker is tried again, and must not take others along once more."""
+    run = subject.cls(2).alone().run(JOBS, rehearse, lambda *told: None)
+    sizes = [outcome.manifest.get("side_by_side", 1) for _, outcome in run]
+    if sizes and max(sizes) > 1:
+        fail(
+            f"alone() hands {max(sizes)} jobs to one call of work",
+            expected="one",
+            mend="Take the groups from self.groups(jobs), which heeds self.side_by_side.",
+        )
+
+
 @check("executor", "progress is told of its own jobs", Subject)
 def progress(subject: Subject) -> None:
     """The bar of a job that nobody asked for, or a bar that never moves."""

@@ -10,19 +10,23 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
-from mmbench import datafile
+from mmbench import checkpoints, datafile
 from mmbench.batching import Batch, Split
+from mmbench.checkpoints import Checkpoint
 from mmbench.checks import made_up
 from mmbench.checks.core import check, told
 from mmbench.checks.failures import NotApplicable, fail
 from mmbench.checks.made_up import CLASSES, LABELS, SCORE, SameEveryTime, Setting, setting
 from mmbench.checks.randomness import seeded, untouched
 from mmbench.data import Schedule
+from mmbench.jobs import Progress
 from mmbench.methods import Method
 from mmbench.missingness import MissingnessSampler, joined, subsets
 from mmbench.numbers import fixed
@@ -31,7 +35,7 @@ from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
 from mmbench.streams import seed_of
 from mmbench.tasks import Task
-from mmbench.training import Diverged, predict, train_side_by_side
+from mmbench.training import Diverged, Report, predict, train_side_by_side
 
 CLOSE = 1e-4
 """Largest difference of two outputs that are the same but for rounding: absolute, and of the larger one."""
@@ -93,15 +97,21 @@ class Subject:
         seeds: Sequence[int] = (0,),
         sampler: MissingnessSampler | None = None,
         methods: Sequence[Method] | None = None,
+        interruption: tuple[Report, Checkpoint] | None = None,
     ) -> list[Method]:
         """A method from each seed, trained side by side; Diverged where a loss is not finite."""
         methods = methods or [self.made(where, seed) for seed in seeds]
         sampler = sampler or self.registry.find("sampler", self.cls.sampler)(
             **methods[0].sampler_settings
         )
-        results = train_side_by_side(
-            methods, where.split("train"), where.split("valid"), sampler, seeds
-        )
+        train, valid = where.split("train"), where.split("valid")
+        if interruption is None:
+            results = train_side_by_side(methods, train, valid, sampler, seeds)
+        else:
+            report, checkpoint = interruption
+            results = checkpoints.train_side_by_side(
+                methods, train, valid, sampler, seeds, report, lambda: None, checkpoint
+            )
         for result in results:
             if isinstance(result, Diverged):
                 raise result
@@ -116,6 +126,7 @@ class Subject:
 
 KINDS = ("three", "two")
 MADE = "it is made from a data set's shapes, and every hyper-parameter has a default"
+REPEATS = "the same seed gives the same numbers"
 LEARNS = "it trains and then predicts finite numbers"
 
 
@@ -430,7 +441,7 @@ def all_missing(subject: Subject) -> None:
         )
 
 
-@check("method", "the same seed gives the same numbers", Subject)
+@check("method", REPEATS, Subject)
 def deterministic(subject: Subject) -> None:
     """Two trainings from one seed are bit-identical, or nobody can make a number again."""
     where, masks = subject.setting, subject.masks()
@@ -446,6 +457,54 @@ def deterministic(subject: Subject) -> None:
             expected="bit-identical predictions",
             mend="Draw from the rng that a loss is given; no clock, no set order, no generator of the class.",
         )
+
+
+@check("method", "a training that was interrupted ends in the same numbers", Subject)
+def goes_on(subject: Subject) -> None:
+    """Made anew after every epoch, it goes on from a checkpoint of parameters and buffers, bit by bit."""
+    where, masks = subject.setting, subject.masks()
+    subject.trained()
+    with seeded():
+        (whole,) = subject.train(where)
+    with seeded(), TemporaryDirectory() as folder:
+        method, refused = _in_pieces(subject, Path(folder, "checkpoint"))
+    if refused:
+        raise NotApplicable(
+            f"it is trained anew after an interruption: {refused}; get_extra_state and set_extra_state of "
+            "torch, of one tensor, would tell it"
+        )
+    found, expected = (predict(m, where.split("test"), masks) for m in (method, whole))
+    if not identical(found, expected) or not _same_state(method, whole):
+        with seeded():
+            (again,) = subject.train(where)
+        if not _same_state(again, whole):
+            raise NotApplicable(f"two trainings have to be the same first: see {REPEATS!r}")
+        fail(
+            "training that is interrupted after each epoch, and goes on, ends in other numbers",
+            expected="bit-identical parameters and predictions",
+            mend="Keep what changes in training in parameters or buffers, not in globals of the module.",
+        )
+
+
+def _in_pieces(subject: Subject, path: Path) -> tuple[Method, str | None]:
+    """A method whose training was interrupted after each epoch; why there are no checkpoints, if so."""
+
+    def stop(progress: Progress) -> None:
+        if progress.epochs:
+            raise _Interrupted
+
+    while True:
+        checkpoint = Checkpoint(path, {}, every=0.0)
+        try:
+            (method,) = subject.train(subject.setting, interruption=(stop, checkpoint))
+            return method, checkpoint.refused
+        except _Interrupted:
+            if checkpoint.refused:
+                return subject.trained(), checkpoint.refused
+
+
+class _Interrupted(Exception):
+    """In the place of a crash."""
 
 
 @check("method", "no global random state is touched", Subject)

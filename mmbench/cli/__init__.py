@@ -16,6 +16,7 @@ from mmbench.cli.listing import listing
 from mmbench.cli.plugin import plugin
 from mmbench.cli.protocol import protocol
 from mmbench.cli.run import run
+from mmbench.cli.stopping import leave, stoppable
 from mmbench.cli.verify import verify
 from mmbench.errors import MmbenchError
 from mmbench.texts import harmless
@@ -47,9 +48,10 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     try:
         rest = [w for w in words if w != "--debug"]
-        status = cli.main(rest, "mmbench", standalone_mode=False, obj=debug)
-    except click.exceptions.Abort:
-        fail("stopped; the same command goes on where it was", 130)
+        with stoppable():
+            status = cli.main(rest, "mmbench", standalone_mode=False, obj=debug)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        leave(error.__cause__ or error)  # click makes the one of the other
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -57,8 +59,6 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         fail(str(error), 2)
-    except KeyboardInterrupt:
-        fail("stopped; the same command goes on where it was", 130)
     except BrokenPipeError:
         sys.exit(141)  # the reader of our output has gone, as in `mmbench list | head`
     sys.exit(status if isinstance(status, int) else 0)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mmbench.cli.options import STORE, leaderboard_of, names
 from mmbench.errors import UsageError
 from mmbench.numbers import fixed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mmbench.leaderboard import Leaderboard
+    from mmbench.store import Store
 
 ALL = "all"
 
@@ -31,7 +38,8 @@ ALL = "all"
 def figures(dataset: str, store: str, kinds: str, methods: str, out: str, forms: str) -> None:
     """Draw figures of DATASET's results in a store, or of a leaderboard's .json file.
 
-    The embedding needs a store that was made with `mmbench run --embeddings`.
+    The embedding needs a store that was made with `mmbench run --embeddings`; its points are written
+    beside it, as JSON.
     """
     from mmbench import figures as drawing
     from mmbench.registry import unknown
@@ -54,9 +62,7 @@ def figures(dataset: str, store: str, kinds: str, methods: str, out: str, forms:
     for kind in wanted:
         try:
             if kind == drawing.EMBEDDING:
-                figure, silhouettes = drawing.draw_embedding(board, results, names(methods))
-                for method, (seed, value) in silhouettes.items():
-                    click.echo(f"silhouette of {method}, seed {seed}: {fixed(value, 3)}")
+                figure = _embedding(board, results, names(methods), folder)
             else:
                 figure = drawing.draw(kind, board, names(methods))
         except drawing.Undrawable as reason:
@@ -66,3 +72,18 @@ def figures(dataset: str, store: str, kinds: str, methods: str, out: str, forms:
             continue
         for form in names(forms):
             click.echo(f"wrote {drawing.write(figure, folder / f'{board.dataset}-{kind}.{form}')}")
+
+
+def _embedding(
+    board: Leaderboard, results: Store | None, methods: list[str], folder: Path
+) -> Figure:
+    """Tells the silhouettes and writes the points."""
+    from mmbench import figures as drawing
+    from mmbench.figures import embedding
+
+    shown = drawing.embedding_of(board, results, methods)
+    for each in shown.panels:
+        click.echo(f"silhouette of {each.method}, seed {each.seed}: {fixed(each.silhouette, 3)}")
+    path = folder / f"{board.dataset}-{drawing.EMBEDDING}.json"
+    click.echo(f"wrote {drawing.put(embedding.write(shown).encode(), path)}")
+    return embedding.embedding(shown)

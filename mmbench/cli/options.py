@@ -81,8 +81,8 @@ def warn_damaged(store: Store) -> None:
     """Says on standard error which results are left out because their manifest cannot be read."""
     for path in store.damaged():
         click.echo(
-            f"warning: {printable(str(path))}: cannot be read as a manifest of this version; left out. "
-            "Delete its folder and run the same command to make it anew.",
+            f"warning: {printable(str(path))}: altered, or no manifest of this version; left out. `mmbench verify` says more, "
+            "and the run that made it makes it anew.",
             err=True,
         )
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show, warn_damaged
+from mmbench.cli.options import LEADERBOARDS, STORE, console, names, warn_damaged
+from mmbench.cli.running import do, show_failures, show_spent, show_summary, show_there
 from mmbench.errors import UsageError
-from mmbench.numbers import fixed, share
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from mmbench.executors import Executor
-    from mmbench.jobs import Job
-    from mmbench.leaderboard import Leaderboard
     from mmbench.registry import Registry
-    from mmbench.runner import Event
-    from mmbench.store import Store
 
 
 @click.command()
@@ -71,6 +63,14 @@ if TYPE_CHECKING:
 @click.option(
     "--embeddings", is_flag=True, help="Keep representations of test samples, for figures."
 )
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="How long a job may take; one that takes longer has failed.  [default: any time]",
+)
+@click.option("--retry-failed", is_flag=True, help="Do jobs again that failed.")
+@click.option("--force", is_flag=True, help="Do every job again, also those that finished.")
 @click.option("--dry-run", is_flag=True, help="Show what would run.")
 def run(
     methods: str,
@@ -90,11 +90,15 @@ def run(
     settings: tuple[str, ...],
     profile: str | None,
     embeddings: bool,
+    time_limit: float | None,
+    retry_failed: bool,
+    force: bool,
     dry_run: bool,
 ) -> int:
     """Train methods, test them under every missing condition, and write leaderboards.
 
-    Results that the store already has are not trained again, so an interrupted run goes on.
+    Results that the store already has are not trained again, so an interrupted run goes on. A job that failed
+    by its method's own making stays a row with its reason; one that lost its worker is done again.
     """
     wanted = {
         "method": methods,
@@ -121,7 +125,7 @@ def run(
     from mmbench.leaderboard import Leaderboard, write_leaderboard
     from mmbench.plan import Plan
     from mmbench.registry import discover
-    from mmbench.runner import Grid, expand, outstanding, resolve
+    from mmbench.runner import Grid, expand, resolve, survey
     from mmbench.settings import parse
     from mmbench.store import Store
 
@@ -165,26 +169,25 @@ def run(
         plugin_files=tuple(str(Path(file).resolve()) for file in plugins),
         profile=str(Path(profile).resolve()) if profile else "",
         embeddings=embeddings,
+        time_limit=60 * (time_limit or 0.0),
     )
     every = expand(grid, registry, content)
-    todo = outstanding(every, results)
+    found = survey(every, results, retry_failed=retry_failed, force=force)
     if dry_run:
-        show_plan(Plan.of(every, todo, results, content, runs_on, registry), store)
+        show_plan(Plan.of(every, found.todo, results, content, runs_on, registry), store)
         return 0
     content.clear()  # workers read their own
-    failures = _do(todo, len(every), runs_on, results, registry)
+    show_there(results, found)
+    failures = found.failures + do(found.todo, runs_on, results, registry)
+    due = {job.key for job in found.todo}
     reporters = [registry.find("reporter", name)() for name in chosen["reporter"]]
     for name in grid.datasets:
-        _show_spent([m for m in results.manifests(name) if m["key"] in {job.key for job in todo}])
+        show_spent([m for m in results.manifests(name) if m["key"] in due])
         board = Leaderboard.from_store(results, name, registry)
-        _show_summary(board)
+        show_summary(board)
         for path in write_leaderboard(board, Path(leaderboards), reporters):
             console().print(f"wrote {path}")
-    for job, reason in failures:
-        console().print(
-            f"[bold red]failed:[/] {job.label} on {job.dataset}, seed {job.seed}: {reason}"
-        )
-    return 1 if failures else 0
+    return show_failures(failures)
 
 
 def _chosen(registry: Registry, kind: str, text: str) -> list[str]:
@@ -217,136 +220,3 @@ def check_folder(folder: Path, what: str, option: str) -> None:
         raise UsageError(
             f"cannot write {what} to {folder}: {error.strerror}; choose another {option}"
         ) from error
-
-
-def _do(
-    todo: Sequence[Job], total: int, executor: Executor, results: Store, registry: Registry
-) -> list[tuple[Job, str]]:
-    """Runs the jobs under a progress bar; the failed ones."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from mmbench.listeners import Listeners
-    from mmbench.runner import run as run_jobs
-
-    out = console()
-    if len(todo) < total:
-        out.print(f"{total - len(todo)} of {total} jobs are in {results.root} already")
-    if not todo:
-        return []
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=out) as progress:
-        # the bars let what is written to standard error pass above them
-        listeners = Listeners(
-            registry.listeners, lambda text: click.echo(f"warning: {text}", err=True)
-        )
-        return run_jobs(todo, executor, results, _Bars(progress, len(todo)).show, listeners)
-
-
-def _show_spent(manifests: Sequence[Mapping[str, Any]]) -> None:
-    """What the jobs just done spent their time on, a row for each method."""
-    spent: dict[str, list[Mapping[str, Any]]] = {}
-    for manifest in manifests:
-        if manifest["status"] == "finished":
-            spent.setdefault(manifest["job"]["label"], []).append(manifest)
-    rows = []
-    for label, own in sorted(spent.items()):
-        stages = [stage for manifest in own for stage in manifest["training"]]
-        kinds = {kind: sum(stage["spent"].get(kind, 0.0) for stage in stages) for kind in KINDS}
-        kinds["evaluation"] = sum(manifest["seconds"]["evaluate"] for manifest in own)
-        total = sum(kinds.values()) or 1.0
-        training = sum(stage["seconds"] for stage in stages)
-        steps = sum(stage["steps"] for stage in stages)
-        rows.append(
-            (
-                label,
-                str(len(own)),
-                fixed(total / len(own), 1),
-                fixed(steps / training, 1) if training else "-",
-                ", ".join(f"{kind} {share(value / total, 0)}" for kind, value in kinds.items()),
-            )
-        )
-    if rows:
-        show("time spent", ("method", "seeds", "s per seed", "steps per s", "spent on"), rows)
-
-
-KINDS = ("data", "forward", "backward", "validation")
-"""What a stage's log tells its seconds apart by."""
-
-
-def _show_summary(board: Leaderboard) -> None:
-    """The headline metric of the newest results: each protocol's summary and complete column."""
-    from mmbench.leaderboard import AVERAGE
-
-    for section in board.sections[:1]:
-        facts = section.facts
-        about = facts["metrics"][facts["headline"]]
-        scale = 100 if about["unit"] == "%" else 1
-        cells = section.cells[section.cells["metric"] == facts["headline"]]
-        complete = {
-            c["name"] for p in facts["protocols"].values() for c in p["conditions"] if c["complete"]
-        }
-        columns = [
-            (protocol, name, f"{title} ({protocol})" if name == AVERAGE else title)
-            for protocol in facts["protocols"]
-            for name, title in section.columns(protocol)
-            if name == AVERAGE or name in complete
-        ]
-        found = cells.set_index(["method", "label", "protocol", "column"])["mean"]
-        kind = ", synthetic" if board.synthetic else ""
-        show(
-            f"{board.dataset}{kind}: {about['title']}{' x 100' if scale == 100 else ''}, mean over seeds",
-            ("method", "label", "seeds", *(title for *_, title in columns)),
-            [
-                (
-                    row.label,
-                    label,
-                    str(row.seeds),
-                    *(fixed(scale * found[row.label, label, p, name], 2) for p, name, _ in columns),
-                )
-                for row in section.rows
-                for label in facts["labels"]
-            ],
-        )
-
-
-class _Bars:
-    """A bar for all jobs and one for each that runs."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total = progress, total
-        self.whole = progress.add_task("all jobs", total=float(total))
-        self.bars: dict[str, TaskID] = {}
-        self.shares: dict[str, float] = {}
-
-    def show(self, event: Event) -> None:
-        """Moves the bars; says in a line of its own that a job has ended."""
-        job = event.job
-        name = f"{job.label}, {job.dataset}, seed {job.seed}"
-        self.shares[job.key] = event.share
-        if event.doing in ("done", "failed"):
-            if job.key in self.bars:
-                self.progress.remove_task(self.bars.pop(job.key))
-            self.progress.console.print(
-                f"{name}: {event.doing}" + (f", {event.reason}" if event.reason else "")
-            )
-        else:
-            if job.key not in self.bars:
-                self.bars[job.key] = self.progress.add_task(name, total=1.0)
-            self.progress.update(
-                self.bars[job.key], completed=event.share, description=f"{name}: {event.doing}"
-            )
-        self.progress.update(self.whole, completed=sum(self.shares.values()))

@@ -7,7 +7,8 @@ is drawn, and never its pyplot, which keeps figures of its own.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mmbench.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from mmbench.figures.embedding import Embedding
     from mmbench.leaderboard import Leaderboard
     from mmbench.store import Store
 
@@ -25,6 +27,8 @@ KINDS = ("curves", "critical-difference", "cost")
 EMBEDDING = "embedding"
 """What needs a store beside it."""
 FORMATS = ("svg", "png")
+CREATOR = "mmbench with matplotlib "
+"""What an SVG says of its maker, before the version on which its bytes depend."""
 
 
 class Undrawable(UsageError):
@@ -45,34 +49,60 @@ def draw(kind: str, board: Leaderboard, methods: Collection[str] = ()) -> Figure
     return kinds[kind](Subject.of(board, methods))
 
 
-def draw_embedding(
+def embedding_of(
     board: Leaderboard, store: Store | None, methods: Collection[str] = ()
-) -> tuple[Figure, Mapping[str, tuple[int, float]]]:
-    """The figure of representations, and by method the seed drawn and its silhouette coefficient."""
-    from mmbench.figures.embedding import clouds, embedding
+) -> Embedding:
+    """What the figure of representations shows: for `mmbench.figures.embedding`, which draws and writes it."""
+    from mmbench.figures.embedding import clouds, pictured
     from mmbench.figures.subject import Subject
 
     if store is None:
         raise Undrawable("an embedding needs a store, for a leaderboard has no sample's numbers")
     subject = Subject.of(board, methods)
-    found = clouds(subject, store)
-    return embedding(subject, found), {c.method: (c.seed, c.silhouette) for c in found}
+    return pictured(subject, clouds(subject, store))
 
 
 def encode(figure: Figure, form: str) -> bytes:
-    """The figure as a file of one of `FORMATS`, without a date or a version in it."""
+    """The figure as a file of one of `FORMATS`, without a date; an SVG names the matplotlib that drew it."""
+    from matplotlib import __version__ as version
+
     from mmbench.figures.looks import styled
 
-    told = {"svg": {"Date": None, "Creator": "mmbench"}, "png": {"Software": "mmbench"}}
+    told = {"svg": {"Date": None, "Creator": f"{CREATOR}{version}"}, "png": {"Software": "mmbench"}}
     buffer = io.BytesIO()
     with styled():
         figure.savefig(buffer, format=form, metadata=told[form])
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    return _steady(content) if form == "svg" else content
+
+
+SHAPE = re.compile(rb'(?<= )(?:d|x|y)="[^"]*"|translate\([^)]*\)')
+"""Where an SVG says where something is."""
+ID = re.compile(rb'(?<=["#])[mp][0-9a-f]{10}(?=["\)])')
+"""What matplotlib calls a shape, after a hash of all its digits."""
+
+
+def _steady(svg: bytes) -> bytes:
+    """With hundredths of a point and shapes by number: a third less to store, and deaf to how a machine rounds."""
+    numbers: dict[bytes, bytes] = {}
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return numbers.setdefault(found[0], b"%s%d" % (found[0][:1], len(numbers) + 1))
+
+    return ID.sub(number, SHAPE.sub(_coarse, svg))
+
+
+def _coarse(shape: re.Match[bytes]) -> bytes:
+    return re.sub(rb"-?\d+\.\d+", lambda number: b"%g" % (round(float(number[0]), 2) + 0), shape[0])
 
 
 def write(figure: Figure, path: Path) -> Path:
     """Writes the figure in the format that the path's suffix names, whole or not at all."""
-    content = encode(figure, path.suffix.removeprefix("."))
+    return put(encode(figure, path.suffix.removeprefix(".")), path)
+
+
+def put(content: bytes, path: Path) -> Path:
+    """Writes a file of a figure, whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

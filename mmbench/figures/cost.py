@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from mmbench.figures import Undrawable
 from mmbench.figures.looks import CEILING, NOTE, references, sheet, styled
+from mmbench.figures.names import Marked, name_markers
 from mmbench.figures.subject import Subject
 
 SMALLEST, LARGEST = 16.0, 150.0
 """Areas of markers, points squared."""
+FRONT: dict[str, Any] = {"color": "#999999", "linewidth": 2.5, "alpha": 0.6}
 INSTANT = 0.01
 """Seconds: what learns in less, if it learns at all, would leave a logarithmic axis to itself."""
 
@@ -50,23 +50,28 @@ def cost(subject: Subject) -> Figure:
     at_once = dict.fromkeys(
         p.method for found in every.values() for p in found if p.seconds < INSTANT
     )
-    note = f"Mean of {subject.seeds}. Line: nothing scores better without taking longer."
+    fronts = any(len(pareto(found, subject.sign)) > 1 for found in panels.values())
+    note = f"{subject.over_seeds('Mean')}."
+    if fronts:
+        note += " Line: nothing scores better without taking longer."
     if at_once:
         note += f"\nNot drawn, for training takes no time: {', '.join(at_once)}."
     with styled():
         figure = sheet(
-            4.2 * len(panels) + 1.4, 4.0, f"{subject.name}: score against cost of training"
+            4.6 * len(panels) + 1.4, 4.4, f"{subject.name}: score against cost of training"
         )
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         largest = max(p.parameters for found in panels.values() for p in found)
         for ax, (protocol, found) in zip(axes, panels.items(), strict=True):
             _panel(ax, subject, protocol, found, largest)
         figure.legend(
-            handles=_legend(subject, largest), loc="outside right center", labelspacing=0.9
+            handles=_legend(subject, largest, fronts=fronts),
+            loc="outside right center",
+            labelspacing=0.9,
         )
         figure.supxlabel(note, **NOTE)
-        for ax, found in zip(axes, panels.values(), strict=True):
-            _name(ax, subject, found, largest)
+        for ax, (protocol, found) in zip(axes, panels.items(), strict=True):
+            _name(ax, subject, protocol, found, largest)
     return figure
 
 
@@ -106,21 +111,16 @@ def _panel(ax: Axes, subject: Subject, protocol: str, found: Sequence[Point], la
     ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    if (
-        subject.ceiling is not None
-        and (top := subject.score(protocol, subject.ceiling)) is not None
-    ):
-        ax.axhline(subject.scale * top, **CEILING)
+    if (top := _ceiling(subject, protocol)) is not None:
+        ax.axhline(top, **CEILING)
     front = pareto(found, subject.sign)
     ax.plot(
         [p.seconds for p in front],
         [p.score for p in front],
-        color="#999999",
-        linewidth=2.5,
-        alpha=0.6,
         label="Pareto front",
+        **FRONT,
     )
-    for point in found:
+    for point in sorted(found, key=lambda p: -p.parameters):  # small ones on top
         look = subject.looks[point.method]
         ax.scatter(
             [point.seconds],
@@ -140,13 +140,13 @@ def _panel(ax: Axes, subject: Subject, protocol: str, found: Sequence[Point], la
     ax.set_ylabel(subject.axis)
 
 
-def _legend(subject: Subject, largest: int) -> list[Line2D]:
+def _legend(subject: Subject, largest: int, *, fronts: bool) -> list[Line2D]:
     power = len(str(max(largest, 1))) - 1
     sizes = [10**k for k in range(power, max(power - 3, -1), -1)]
     ceiling, _ = references()
     return [
         *([ceiling] if subject.ceiling is not None else []),
-        Line2D([], [], color="#999999", linewidth=2.5, alpha=0.6, label="Pareto front"),
+        *([Line2D([], [], label="Pareto front", **FRONT)] if fronts else []),
         *(
             Line2D(
                 [],
@@ -162,71 +162,21 @@ def _legend(subject: Subject, largest: int) -> list[Line2D]:
     ]
 
 
-def _name(ax: Axes, subject: Subject, found: Sequence[Point], largest: int) -> None:
-    """Names beside the markers, each where it covers no marker and no other name, if there is such a place."""
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
-    figure.draw_without_rendering()  # places are known once the layout is
-    pixel = figure.dpi / 72
-    markers: list[Bbox] = []
-    taken: list[Bbox] = []  # by names
-    for point in found:
-        x, y = ax.transData.transform((point.seconds, point.score))
-        half = area(point.parameters, largest) ** 0.5 / 2 * pixel
-        markers.append(Bbox.from_extents(x - half, y - half, x + half, y + half))
-    frame = ax.get_window_extent()
-    for own, point in enumerate(found):
-        # a name next to another's marker would be taken for that one's
-        others = [box.padded(5 * pixel) for number, box in enumerate(markers) if number != own]
-        half = area(point.parameters, largest) ** 0.5 / 2 + 2
-        text = ax.annotate(
-            point.method,
-            (point.seconds, point.score),
-            (0, 0),
-            textcoords="offset points",
-            fontsize=8,
-            color="#222222",
-        )
-
-        def place(reach: float, way: Place, text: Annotation = text, half: float = half) -> Bbox:
-            dx, dy, horizontal, vertical = way
-            text.set(position=(dx * reach * half, dy * reach * half), ha=horizontal, va=vertical)
-            return text.get_window_extent()
-
-        def hidden(choice: tuple[float, Place], around: Sequence[Bbox]) -> float:
-            """Pixels that cover something or lie outside."""
-            box = place(*choice)
-            outside = box.width * box.height - _overlap(box, frame)
-            return outside + sum(_overlap(box, other) for other in around)
-
-        around = [markers[own], *others, *taken]
-        choices = [(reach, way) for reach in REACHES for way in PLACES]
-        reach, way = min(choices, key=lambda choice: hidden(choice, around))
-        taken.append(place(reach, way))
-        if reach > 1:
-            ax.annotate(
-                "",
-                (point.seconds, point.score),
-                text.get_position(),
-                textcoords="offset points",
-                arrowprops=LEADER,
-            )
+def _name(ax: Axes, subject: Subject, protocol: str, found: Sequence[Point], largest: int) -> None:
+    lines = [[(point.seconds, point.score) for point in pareto(found, subject.sign)]]
+    if (top := _ceiling(subject, protocol)) is not None:
+        lines.append([(x, top) for x in ax.get_xlim()])
+    name_markers(
+        ax,
+        [
+            Marked(p.method, (p.seconds, p.score), area(p.parameters, largest) ** 0.5 / 2)
+            for p in found
+        ],
+        lines,
+    )
 
 
-LEADER = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
-"""Leads from a name to a marker that is not next to it."""
-REACHES = (1.0, 2.0, 3.5, 5.0)
-"""How far from a marker's middle a name may stand, in its half width; nearer ones are preferred."""
-Place: TypeAlias = tuple[float, float, str, str]
-PLACES: Sequence[Place] = (
-    *((1, 0, "left", "center"), (-1, 0, "right", "center"), (0, 1, "center", "bottom")),
-    *((0, -1, "center", "top"), (0.7, 0.7, "left", "bottom"), (-0.7, 0.7, "right", "bottom")),
-    *((0.7, -0.7, "left", "top"), (-0.7, -0.7, "right", "top")),
-)
-"""Of a name beside its marker: where to, and how the text is aligned."""
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    """Pixels that both cover."""
-    shared = Bbox.intersection(a, b)
-    return 0.0 if shared is None else float(shared.width * shared.height)
+def _ceiling(subject: Subject, protocol: str) -> float | None:
+    """As it is drawn; None if there is none."""
+    top = None if subject.ceiling is None else subject.score(protocol, subject.ceiling)
+    return None if top is None else subject.scale * top

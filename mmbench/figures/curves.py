@@ -15,6 +15,8 @@ from mmbench.figures.looks import CEILING, FLOOR, references, sheet, styled
 from mmbench.figures.subject import Subject
 
 COLUMNS = 2
+MANY = 6
+"""Rows; bands of more are paler, for they lie on each other."""
 
 
 def curves(subject: Subject) -> Figure:
@@ -34,8 +36,8 @@ def curves(subject: Subject) -> Figure:
     rows = -(-len(panels) // columns)
     with styled():
         figure = sheet(
-            3.6 * columns + 1.9,
-            max(2.6 * rows + 0.7, 4.0),
+            (3.6 if columns > 1 else 4.8) * columns + 1.9,
+            max(2.6 * rows + 0.7, 4.4, 0.22 * len(subject.rows) + 1.8),
             f"{subject.name}: {subject.metric['title']} when frames are missing",
         )
         axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
@@ -47,7 +49,8 @@ def curves(subject: Subject) -> Figure:
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
         figure.supxlabel(
-            f"share of frames missing\nmean and standard deviation of {subject.seeds}", fontsize=9
+            f"share of frames missing\n{subject.over_seeds('mean and standard deviation')}",
+            fontsize=9,
         )
         figure.supylabel(subject.axis, fontsize=9)
         figure.legend(handles=_legend(subject, protocols[0]), loc="outside right center")
@@ -73,7 +76,12 @@ def _panel(ax: Axes, subject: Subject, protocol: str, label: str) -> None:
         rates, means, spreads = _line(subject, protocol, label, row.label, conditions)
         look = subject.looks[row.label]
         ax.fill_between(
-            rates, means - spreads, means + spreads, color=look.colour, alpha=0.12, linewidth=0
+            rates,
+            means - spreads,
+            means + spreads,
+            color=look.colour,
+            alpha=0.12 if len(subject.rows) <= MANY else 0.05,
+            linewidth=0,
         )
         ax.plot(rates, means, label=row.label, **look.line())
     ax.set_xticks([c["rate"] for c in conditions][1::2])

@@ -11,8 +11,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Of Okabe and Ito, Color Universal Design (2008), less yellow, pale on white, and black, the ceiling's."""
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#882255", "#999933", "#332288"),
+)
+"""Of Okabe and Ito, Color Universal Design (2008), less yellow, pale on white, and black, the ceiling's; then
+wine, olive and indigo of Tol's muted scheme (SRON/EPS/TN/09-002)."""
 MARKERS = "os^DvPX<>ph*d"
 DASHES: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 CEILING: dict[str, Any] = {"color": "black", "linestyle": (0, (7, 3)), "linewidth": 1.2}
@@ -58,7 +62,8 @@ class Look:
 
 
 def look(number: int) -> Look:
-    """That of the method with a number: the first 13 differ in their shape, 78 in shape or colour."""
+    """That of the method with a number: the first 9 differ in their colour, 12 in their shape, 27 in two of
+    colour, shape and dashes."""
     dash = DASHES[number // len(COLOURS) % len(DASHES)]
     return Look(COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], dash)
 

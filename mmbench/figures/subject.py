@@ -22,11 +22,12 @@ class Subject:
     board: Leaderboard
     section: Section
     rows: Sequence[Row]
-    """Without what stands for the ceiling."""
+    """Without what stands for the ceiling; in the order that was asked for."""
 
     @classmethod
     def of(cls, board: Leaderboard, methods: Collection[str] = ()) -> Subject:
-        """The newest section's rows with these labels, or all; quick ones only if nothing else is there.
+        """The newest section's rows with these labels, or all that compete; others only if none does, and
+        quick ones only if nothing else is there.
 
         Undrawable where there is none, or no row of such a name.
         """
@@ -38,8 +39,10 @@ class Subject:
         for name in methods:
             if name not in labels:
                 raise Undrawable(f"{board.dataset}: {unknown('method', name, labels)}")
-        wanted = methods or [r.label for r in rows if not r.quick] or labels
-        return cls(board, section, [row for row in rows if row.label in wanted])
+        full = [row for row in rows if not row.quick]
+        wanted = methods or [r.label for r in [r for r in full if r.competes] or full] or labels
+        by_label = dict(zip(labels, rows, strict=True))
+        return cls(board, section, [by_label[label] for label in dict.fromkeys(wanted)])
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -84,7 +87,7 @@ class Subject:
     @property
     def name(self) -> str:
         """The data set's, with a word where it is made up."""
-        return self.board.dataset + (" (synthetic data)" if self.board.synthetic else "")
+        return named(self.board.dataset, synthetic=self.board.synthetic)
 
     @property
     def seeds(self) -> str:
@@ -95,6 +98,10 @@ class Subject:
             if few == many
             else f"{few} to {many} seeds"
         )
+
+    def over_seeds(self, what: str) -> str:
+        """Of what a number is, e.g. "mean of 5 seeds"; one seed has no mean, nor a spread."""
+        return f"{what} of {self.seeds}" if self.seeds != "1 seed" else self.seeds
 
     @property
     def ceiling(self) -> str | None:
@@ -110,7 +117,8 @@ class Subject:
     @cached_property
     def looks(self) -> Mapping[str, Look]:
         """By label, of every row that might be drawn: choosing some changes no colour."""
-        labels = [row.label for row in self.section.rows if not row.ceiling]
+        rows = [row for row in self.section.rows if not row.ceiling]
+        labels = [row.label for row in sorted(rows, key=lambda row: not row.competes)]
         return {label: look(number) for number, label in enumerate(labels)}
 
     @cached_property
@@ -137,3 +145,8 @@ class Subject:
         scores = {row.label: self.score(protocol, row.label) for row in self.rows}
         found = [row for row in self.rows if scores[row.label] is not None]
         return sorted(found, key=lambda row: -self.sign * (scores[row.label] or 0.0))
+
+
+def named(dataset: str, *, synthetic: bool) -> str:
+    """A data set, with a word where it is made up."""
+    return dataset + (" (synthetic data)" if synthetic else "")

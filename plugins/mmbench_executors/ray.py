@@ -7,10 +7,14 @@ is started here listens on this machine alone, and asks for a token that only th
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
+import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -19,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmbench
 from mmbench.executors import Report, Work
-from mmbench.jobs import Job, Outcome, Progress, lost
+from mmbench.jobs import Job, Outcome, Progress, lost, overdue
 
 if TYPE_CHECKING:
     from mmbench.shipping import Shipment
@@ -98,7 +102,7 @@ class Ray(mmbench.Executor):
         return min(*limits, len(groups)) if limits else None
 
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
-        """Jobs whose task Ray gives up are lost; nothing is tried again here."""
+        """Jobs whose task Ray gives up are lost; those whose task hangs beyond its time limit are overdue."""
         if self.address != "local" and any(job.profile for job in jobs):
             raise mmbench.UsageError(
                 "--profile: traces would lie on other machines; run without --address"
@@ -130,6 +134,8 @@ class Ray(mmbench.Executor):
         waiting: list[Sequence[Job]] = [*self.groups(jobs)]
         limit = self.workers or len(waiting)
         running: dict[Any, Sequence[Job]] = {}
+        begun: dict[str, float] = {}  # by key; a task may wait long for its turn
+        killed: set[Any] = set()
         while waiting or running:
             while waiting and len(running) < limit:
                 group = waiting.pop(0)
@@ -137,13 +143,22 @@ class Ray(mmbench.Executor):
                 running[task.remote(work, group, needed[name], data[name], board)] = group
             ready, _ = ray.wait(list(running), timeout=POLL)
             for key, told in _read(board):
+                begun.setdefault(key, time.monotonic())
                 report(key, told)
+            for reference, group in running.items():
+                end = begun.get(group[0].key, math.inf) + (self.time_limit(group) or math.inf)
+                if time.monotonic() > end and reference not in killed:
+                    killed.add(reference)
+                    ray.cancel(reference, force=True)
             for reference in ready:
                 group = running.pop(reference)
                 try:
                     outcomes = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    outcomes = [lost(job, _reason(error)) for job in group]
+                    if reference in killed:
+                        outcomes = [overdue(job) for job in group]
+                    else:
+                        outcomes = [lost(job, _reason(error)) for job in group]
                 yield from zip(group, outcomes, strict=True)
 
     def _connect(self) -> None:
@@ -164,10 +179,13 @@ class Ray(mmbench.Executor):
         start: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
         if self.address == "local":
             start |= {"num_cpus": self.workers or os.cpu_count(), "include_dashboard": False}
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(self.address, **start)
         except Exception as error:  # of many kinds: nobody there, another version, no token
             raise self._unreachable(error) from error
+        if threading.current_thread() is threading.main_thread():  # Ray sets one of its own
+            signal.signal(signal.SIGTERM, handler)
 
     def _unreachable(self, error: Exception) -> Exception:
         said = " ".join(str(error).split())

@@ -21,6 +21,7 @@ class Oracle(mmbench.Method):
     name = "oracle"
     summary = "the ceiling: the generator's own posterior; synthetic data only"
     competes = False
+    asks_dataset = True
     privileges = ("the generator of the data", "the label shares of the test split")
 
     def __init__(self, spec: mmbench.DataSpec) -> None:

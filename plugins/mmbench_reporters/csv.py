@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 import mmbench
-from mmbench.leaderboard import AVERAGE, Section
+from mmbench.leaderboard import AVERAGE, DIGITS, Section
 from mmbench.numbers import fixed
 from mmbench.texts import field
 
@@ -36,7 +36,7 @@ TEXT = ["dataset", "data_sha256", "protocol", "method", "metric", "label", "colu
 
 
 class Csv(mmbench.Reporter):
-    """Every number, shares as shares; an empty field where one seed has no spread."""
+    """Every number, shares as shares; an empty field where one seed has no spread. Of a hash its first 12 digits."""
 
     name = "csv"
     summary = "every number of a leaderboard, a line each"
@@ -46,11 +46,11 @@ class Csv(mmbench.Reporter):
         """CSV with a header."""
         parts = [_table(leaderboard.dataset, section) for section in leaderboard.sections]
         table = pd.concat(parts) if parts else pd.DataFrame(columns=ORDER)
-        return table[ORDER].to_csv(index=False, float_format=_six, lineterminator="\n")
+        return table[ORDER].to_csv(index=False, float_format=_text, lineterminator="\n")
 
 
-def _six(value: Any) -> str:
-    return fixed(value, 6)
+def _text(value: Any) -> str:
+    return fixed(value, DIGITS)
 
 
 def _table(dataset: str, section: Section) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def _table(dataset: str, section: Section) -> pd.DataFrame:
     table = cells.assign(
         dataset=dataset,
         synthetic=facts["data"]["synthetic"],
-        data_sha256=facts["data"]["sha256"],
+        data_sha256=facts["data"]["sha256"][:12],
         column=cells["column"].where(cells["column"] != AVERAGE, cells["protocol"].map(averages)),
         protocol=cells["protocol"].map(ids),
     )

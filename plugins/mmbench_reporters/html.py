@@ -21,10 +21,22 @@ from jinja2 import Environment, Template
 from markupsafe import Markup, escape
 
 import mmbench
+from mmbench.jobs import why
 from mmbench.leaderboard import AVERAGE, Row, Section
 from mmbench.numbers import fixed, share
-from mmbench.summary import QUANTITIES, SHAPLEY, effective_rate, overall, quantity
-from mmbench.tables import SYNTHETIC, Cell, defined, heading, lines, metrics, number
+from mmbench.summary import effective_rate, quantity
+from mmbench.tables import (
+    SYNTHETIC,
+    Cell,
+    defined,
+    heading,
+    in_short,
+    lines,
+    metrics,
+    number,
+    reading,
+    untested,
+)
 
 
 class Html(mmbench.Reporter):
@@ -52,7 +64,7 @@ class Html(mmbench.Reporter):
                 "privilege": {p: p for row in rows for p in _privileges(row)},
             },
             failures=[
-                (row.label, m["job"]["seed"], m["reason"])
+                (row.label, m["job"]["seed"], why(m))
                 for row in (*rows, *leaderboard.unfinished)
                 for m in row.failed
             ],
@@ -71,7 +83,7 @@ def _page() -> tuple[str, str, Template]:
         (page / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
     )
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"prose": _prose, "fixed": fixed}
+    environment.filters |= {"prose": _prose, "fixed": fixed, "label": _label}
     return style, script, environment.from_string(template)
 
 
@@ -85,6 +97,11 @@ def _prose(text: str) -> Markup:
     parts = [escape(part) for part in re.split(r"`([^`]*)`", text)]
     parts[1::2] = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
     return Markup("").join(parts)
+
+
+def _label(text: str) -> Markup:
+    """Where there is no room, it goes on below from its settings."""
+    return Markup("<wbr>[").join(escape(part) for part in text.split("["))
 
 
 def _privileges(row: Row) -> Sequence[str]:
@@ -112,6 +129,8 @@ def _section(section: Section, key: str) -> dict[str, Any]:
             }
             for name in names
         ],
+        "reading": list(reading(section)),
+        "untested": untested(section),
         "deviations": list(_deviations(section)),
     }
 
@@ -148,29 +167,9 @@ def _row(row: Row, key: str) -> dict[str, Any]:
 
 
 def _summary(section: Section, protocol: str, ids: Mapping[str, str]) -> dict[str, Any]:
-    """The quantities of each row, the best first, those without a rank last."""
-    facts, every = section.facts, section.summaries
-    about = facts["metrics"][facts["headline"]]
-    chosen = every[(every["protocol"] == protocol) & (every["label"] == overall(facts["labels"]))]
-    found = {(v["method"], v["quantity"]): v["value"] for v in chosen.to_dict("records")}
-    there = set(chosen["quantity"])
-    order = [*QUANTITIES, *(f"{SHAPLEY}:{m}" for m in facts["data"]["modalities"])]
-    names = [name for name in order if name in there]
-
-    def text(value: float, name: str) -> str:
-        if quantity(name).whole:
-            return fixed(value, 0)
-        return share(value) if quantity(name).share else number(value, about)
-
-    sign = -1 if about["higher_is_better"] else 1
-    best_first = sorted(
-        ids,
-        key=lambda label: (
-            found.get((label, "rank"), math.inf),
-            sign * found.get((label, "score"), math.nan),
-        ),
-    )
-    average = facts["protocols"][protocol]["average"]
+    facts = section.facts
+    about, average = facts["metrics"][facts["headline"]], facts["protocols"][protocol]["average"]
+    names, told = in_short(section, protocol)
     return {
         "protocol": protocol,
         "columns": [
@@ -181,17 +180,7 @@ def _summary(section: Section, protocol: str, ids: Mapping[str, str]) -> dict[st
             }
             for name in names
         ],
-        "lines": [
-            {
-                "row": ids[label],
-                "label": label,
-                "cells": [
-                    (found[label, n], text(found[label, n], n)) if (label, n) in found else None
-                    for n in names
-                ],
-            }
-            for label in best_first
-        ],
+        "lines": [{"row": ids[label], "label": label, "cells": cells} for label, cells in told],
     }
 
 
@@ -230,7 +219,6 @@ def _scores(section: Section, protocol: str, metric: str, ids: Mapping[str, str]
             "over_masks": number(cell["mask_spread"], about)
             if defined(cell["mask_spread"])
             else "",
-            "floor": number(cell["floor"], about),
             "ceiling": tops.get(place, ""),
             "test": tests.get((*place, cell["method"]), ""),
         }
@@ -247,6 +235,7 @@ def _scores(section: Section, protocol: str, metric: str, ids: Mapping[str, str]
                 "row": ids[row.label],
                 "method": row.label,
                 "label": label,
+                "floor": number(facts["floor"][metric][label], about),
                 "cells": list(map(told, cells)),
             }
             for row, label, cells in every

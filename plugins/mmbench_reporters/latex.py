@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mmbench
+from mmbench.jobs import why
 from mmbench.leaderboard import Section
 from mmbench.tables import SYNTHETIC, Cell, defined, heading, lines, number
 
@@ -121,7 +122,7 @@ def _cell(cell: Cell | None, about: Mapping[str, Any]) -> str:
 
 def _failures(leaderboard: mmbench.Leaderboard, failed: Sequence[tuple[str, Any]]) -> str:
     body = [
-        _line([escape(label), str(manifest["job"]["seed"]), escape(manifest["reason"])])
+        _line([escape(label), str(manifest["job"]["seed"]), escape(why(manifest))])
         for label, manifest in failed
     ]
     caption = f"Runs on {escape(leaderboard.dataset)} that failed."

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mmbench
+from mmbench.jobs import why
 from mmbench.leaderboard import Row, Section
 from mmbench.markdown import inline, prose, table
 from mmbench.numbers import fixed, share
-from mmbench.statistics import ALPHA, RESAMPLES
 from mmbench.summary import (
     QUANTITIES,
     SHAPLEY,
     effective_rate,
-    overall,
     quantity,
-    violations_of,
 )
-from mmbench.tables import defined, heading, number
+from mmbench.tables import defined, heading, in_short, number, reading, untested
 from mmbench.tables import lines as lines_of
 
 MARK = "↓"
@@ -97,42 +94,13 @@ def _folded(told: str, title: str) -> Iterator[str]:
 
 def _summaries(section: Section, protocol: str) -> str:
     """A line for each method, the best first, and those without a rank last."""
-    facts, every = section.facts, section.summaries
-    about = facts["metrics"][facts["headline"]]
-    chosen = every[(every["protocol"] == protocol) & (every["label"] == overall(facts["labels"]))]
-    found = {(v["method"], v["quantity"]): v["value"] for v in chosen.to_dict("records")}
-    there = set(chosen["quantity"])
-    names = [n for n in QUANTITIES if n in there] + [
-        n for n in sorted(there - set(QUANTITIES), key=list(_shapleys(facts)).index)
-    ]
-    pairs = violations_of(facts["protocols"][protocol], facts["data"]["modalities"])
-    sign = -1 if about["higher_is_better"] else 1
-
-    def text(method: str, name: str) -> str:
-        if (method, name) not in found:
-            return "-"
-        value = found[method, name]
-        if name == "violations":
-            return f"{fixed(value, 0)} of {pairs}"
-        if quantity(name).whole:
-            return fixed(value, 0)
-        return share(value) if quantity(name).share else number(value, about)
-
-    order = sorted(
-        section.rows,
-        key=lambda row: (
-            found.get((row.label, "rank"), math.inf),
-            sign * found[row.label, "score"],
-        ),
-    )
-    average = facts["protocols"][protocol]["average"]
+    names, lines = in_short(section, protocol)
+    average = section.facts["protocols"][protocol]["average"]
     header = ["Method", *(average if n == "score" else quantity(n).title for n in names)]
-    return _table(header, [[row.label, *(text(row.label, n) for n in names)] for row in order])
-
-
-def _shapleys(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Names of each modality's quantity, in the data set's order."""
-    return (f"{SHAPLEY}:{m}" for m in facts["data"]["modalities"])
+    return _table(
+        header,
+        [[label, *(cell[1] if cell else "-" for cell in cells)] for label, cells in lines],
+    )
 
 
 def _scores(section: Section, protocol: str, metric: str) -> str:
@@ -216,18 +184,9 @@ def _explanations(section: Section) -> Iterator[str]:
         told.append(f"{SHAPLEY}:m")
     for name in told:
         yield f"{quantity(name).title}: {quantity(name).formula}."
-    if len(section.tests):
-        yield (
-            "Tests are of the headline metric, two-sided, paired by sample, mask and training seed; the "
-            "error of a difference is from its variance over training seeds and, the test split being "
-            f"drawn anew {RESAMPLES} times, over samples (`mmbench/statistics.py`). {STAR} in a condition: p < "
-            f"{ALPHA} after Holm over the protocol's conditions; in the summary column: alone at rank 1."
-        )
-    without: dict[str, list[str]] = {}
-    for row in section.rows:
-        if row.untested:
-            without.setdefault(row.untested, []).append(row.label)
-    for reason, names in without.items():
+    for word, meaning in reading(section):
+        yield f"{word.replace('*', STAR)}: {meaning}"
+    for reason, names in untested(section):
         yield f"No rank and no test for {', '.join(map(_escape, names))}: {_escape(reason)}."
     yield "Frames missing: the share of valid frames that is really hidden, mean over modalities."
     yield "The CSV beside this file has every other metric, too."
@@ -265,7 +224,7 @@ def _explanations(section: Section) -> Iterator[str]:
         for manifest in row.failed:
             other = manifest["config"] != row.finished[0]["config"]
             when = " after a change of code or versions" if other else ""
-            seed, reason = manifest["job"]["seed"], _escape(manifest["reason"])
+            seed, reason = manifest["job"]["seed"], _escape(why(manifest))
             yield f"{_escape(row.label)}, seed {seed}, failed{when}: {reason}"
         if row.superseded:
             yield f"{_escape(row.label)}: {row.superseded} older results, of other code or settings, are left out."
@@ -298,7 +257,16 @@ def _made_by(environment: Mapping[str, Any]) -> str:
 
 
 def _reasons(rows: Sequence[Row]) -> list[list[str]]:
-    return [[row.label, manifest["reason"]] for row in rows for manifest in row.failed[:1]]
+    """A line for each reason; with the seeds, where a method has several."""
+    lines = []
+    for row in rows:
+        seeds: dict[str, list[str]] = {}
+        for manifest in row.failed:
+            seeds.setdefault(why(manifest), []).append(str(manifest["job"]["seed"]))
+        for reason, own in seeds.items():
+            whose = f" (seed {', '.join(own)})" if len(seeds) > 1 else ""
+            lines.append([row.label, reason + whose])
+    return lines
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:

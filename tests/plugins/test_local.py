@@ -1,6 +1,7 @@
 """plugins/mmbench_executors/local.py: jobs in processes, and processes that die."""
 
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -40,6 +41,18 @@ def die_on_one(jobs, report):
     return [Outcome({"square": job.seed**2}) for job in jobs]
 
 
+def hang_on_one(jobs, report):
+    report(Progress(0.0, "starting"))
+    if 1 in [job.seed for job in jobs]:
+        time.sleep(600)
+    return [Outcome({"square": job.seed**2}) for job in jobs]
+
+
+def mask(jobs, report):
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return [Outcome({"blocked": signal.SIGINT in mask}) for job in jobs]
+
+
 def sleep(jobs, report):
     report(Progress(0.0, str(os.getpid())))
     time.sleep(60)
@@ -73,8 +86,30 @@ def test_a_killed_process_loses_its_own_job_only(work):
     jobs = [job(seed) for seed in range(3)]
     done = {j.seed: o.manifest for j, o in Local(2).run(jobs, work.die_on_one, lambda *words: None)}
     assert done[1]["status"] == "failed"
-    assert done[1]["reason"] == "its process ended with exit code -9"
+    assert (done[1]["kind"], done[1]["reason"]) == (
+        "lost",
+        "its process ended with exit code -9, killed: by the system, perhaps, for want of memory, and "
+        "fewer --jobs take less",
+    )
     assert done[0]["square"] == 0 and done[2]["square"] == 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_hangs_beyond_its_time_is_killed_and_the_others_go_on(
+    work, workers, monkeypatch
+):
+    monkeypatch.setattr("mmbench.executors.GRACE", 3.0)
+    jobs = [replace(job(seed), time_limit=limit) for seed, limit in ((0, 600), (1, 0.1), (2, 600))]
+    run = Local(workers).run(jobs, work.hang_on_one, lambda *words: None)
+    done = {j.seed: o.manifest for j, o in run}
+    assert done[1]["kind"] == "time limit" and "had to be killed" in done[1]["reason"]
+    assert done[0]["square"] == 0 and done[2]["square"] == 4
+
+
+def test_a_process_hears_no_ctrl_c(work):
+    (blocked,) = (o.manifest["blocked"] for _, o in Local(2).run([job(0)], work.mask, print))
+    assert blocked
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_stopping_leaves_no_process_behind(work):

@@ -100,7 +100,7 @@ function provenance(cell) {
       ["Mean", `${own.mean} over ${seeds} ${seeds === 1 ? "seed" : "seeds"} (${row.seeds})`],
       ["Spread, seeds", own.spread || "not known: one seed"],
       ["Spread, masks", own.masks || "none: one mask"],
-      ["Floor", own.floor],
+      ["Floor", line.dataset.floor],
       ["Ceiling", own.ceiling || "not known"],
       ["Test", own.test],
       ["Frames missing", heading.dataset.hidden],

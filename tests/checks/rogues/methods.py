@@ -302,3 +302,20 @@ class Ascends(Mean):
 
     def loss(self, outputs, batch, rng):
         return {"task": -self.spec.task.loss(outputs, batch.truth)}
+
+
+LOSSES = [0]
+"""Of the one that counts them."""
+
+
+@rogue("a training that was interrupted ends in the same numbers")
+class CountsInAGlobal(Mean):
+    """Weighs its loss by how many there have been, which only its module knows."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        LOSSES[0] = 0
+
+    def loss(self, outputs, batch, rng):
+        LOSSES[0] += 1
+        return {"task": self.spec.task.loss(outputs, batch.truth) * LOSSES[0]}

@@ -42,12 +42,26 @@ class MixesThemUp(Here):
         yield from zip((j for j, _ in done), (o for _, o in reversed(done)), strict=True)
 
 
-@rogue("jobs that differ in more than their seed are done apart")
+@rogue(
+    "jobs that differ in more than their seed are done apart",
+    also={"each job is done for itself where that is asked for": "it has one group only"},
+)
 class AllTogether(Here):
     """Takes all jobs for one group."""
 
     def groups(self, jobs):
         return [tuple(jobs)] if jobs else []
+
+
+@rogue("each job is done for itself where that is asked for")
+class NeverAlone(Here):
+    """Groups the seeds of a method, whatever it was asked for."""
+
+    def groups(self, jobs):
+        alike = {}
+        for job in jobs:
+            alike.setdefault(job.config, []).append(job)
+        return list(alike.values())
 
 
 @rogue("progress is told of its own jobs")

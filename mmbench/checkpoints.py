@@ -1,0 +1,344 @@
+"""Training that goes on where it was interrupted: all that the loop knows after an epoch, in a file.
+
+Checkpoints lie in the cache of the machine that trains, `<cache>/checkpoints/`, and are known by the jobs that
+they belong to. One is written at the end of an epoch if none was in the last `EVERY` seconds, and removed when
+the results are stored. It holds tensors and plain values, read by `torch.load(weights_only=True)`, behind their
+SHA-256. A method that keeps what it learns elsewhere (mmbench/attributes.py) has none, and is trained anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from mmbench import attributes, training
+from mmbench.batching import Split
+from mmbench.datafile import replacing
+from mmbench.jobs import Job, Progress
+from mmbench.methods import Method
+from mmbench.missingness import MissingnessSampler
+from mmbench.paths import cache_dir
+from mmbench.seeds import Alone
+from mmbench.streams import seed_of
+from mmbench.training import Diverged, Report, StageLog
+
+EVERY = 60.0
+"""Seconds of training before the first checkpoint, and between two."""
+LAYOUT = 1
+"""Version of what is in the file. A new one for whatever changes what is kept, or how it is put back."""
+KEPT = 30 * 86400.0
+"""Seconds after which a checkpoint that nobody came back for is removed."""
+
+
+class Checkpoint:
+    """The file of jobs that are trained together."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], every: float | None = None) -> None:
+        self.path = path
+        self.identity = json.dumps({**identity, "layout": LAYOUT}, sort_keys=True)
+        self.every = EVERY if every is None else every
+        self.last = time.monotonic()
+        self.refused: str | None = None
+        """Why none is written."""
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], environment: Mapping[str, Any]) -> Checkpoint:
+        """Of some jobs in an environment: another machine or version would give other numbers."""
+        identity = {"keys": [job.key for job in jobs], "environment": dict(environment)}
+        return cls(_folder() / f"{jobs[-1].key}-{len(jobs)}.pt", identity)
+
+    def read(self, device: torch.device) -> dict[str, Any] | None:
+        """What was written last; None if there is nothing, or what is there is damaged or of other jobs."""
+        try:
+            content = self.path.read_bytes()
+            if hashlib.sha256(content[32:]).digest() != content[:32]:
+                raise ValueError("it is damaged")
+            found = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+            if found["identity"] != self.identity:
+                raise ValueError("it is of other jobs, or of other versions")
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever is wrong with it, training can begin anew
+            self.ignored(error)
+            return None
+        return _on(found, device)
+
+    def ignored(self, why: object) -> None:
+        """Says that the file is left aside."""
+        _notice(f"{self.path} is ignored: {why}. Training begins anew.")
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to write one."""
+        return self.refused is None and time.monotonic() - self.last >= self.every
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Puts a state in the place of the one before; a disk that is full ends it, and not the training."""
+        body = io.BytesIO()
+        torch.save({**state, "identity": self.identity}, body)
+        content = body.getbuffer()
+        try:
+            _sweep(self.path.parent)
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                file.write(hashlib.sha256(content).digest())
+                file.write(content)
+        except OSError as error:
+            self.refused = f"{self.path.parent} cannot be written: {error.strerror or error}"
+            _notice(f"{self.refused}. Training goes on without checkpoints.")
+        self.last = time.monotonic()
+
+
+def forget(job: Job) -> None:
+    """Removes what is kept of the training of jobs, the last of which is `job`."""
+    for path in _folder().glob(f"{job.key}-*.pt"):
+        path.unlink(missing_ok=True)
+
+
+def train_side_by_side(
+    methods: Sequence[Method],
+    train_split: Split,
+    valid_split: Split,
+    sampler: MissingnessSampler,
+    seeds: Sequence[int],
+    report: Report,
+    tick: Callable[[], None],
+    checkpoint: Checkpoint,
+) -> list[list[StageLog] | Diverged]:
+    """As `training.train_side_by_side`, bit by bit, from where an interrupted training of `checkpoint` was.
+
+    Its outer loop stands here once more, so that the other stays as it is: results are known by its code.
+    """
+    plans = [list(method.stages()) for method in methods]
+    schedule = methods[0].spec.schedule
+    epochs = [schedule.epochs if s.epochs is None else s.epochs for s in plans[0]]
+    done, total = 0, max(sum(epochs), 1)
+    results: list[list[StageLog] | Diverged] = [[] for _ in methods]
+    device = train_split.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_of(*seeds, "dropout"))  # of layers that draw from torch themselves
+        holds = _Held(checkpoint, lambda: attributes.digests(methods, plans, sampler))
+        found = checkpoint.read(device)
+        if found is not None and found["fresh"] != holds.fresh:
+            checkpoint.ignored("a method made anew is not what it was")
+            found = None
+        for number, n_epochs in enumerate(epochs):
+            if found is not None and number < found["stage"]:
+                if len(methods) == 1:  # parameters lie in memory as that stage has left them
+                    for step in plans[0][number].steps:
+                        Alone(methods, []).flatten(step.updates)
+                done += n_epochs
+                continue
+            before = found["before"] if found is not None else None
+            if before is not None:
+                for method, state in zip(methods, before["methods"], strict=True):
+                    method.load_state_dict(state)
+                _fill(methods, before["aside"])
+                _draw_from(before["random"], device)
+            elif number > 0:  # the first begins with methods that are made from their seeds
+                holds.compare("before", f"the stage {plans[0][number].name}")
+                states = [
+                    {name: value.clone() for name, value in method.state_dict().items()}
+                    for method in methods
+                ]
+                aside = [
+                    {name: value.clone() for name, value in own.items()} for own in _aside(methods)
+                ]
+                before = {"methods": states, "aside": aside, "random": _random(device)}
+            stages = [plan[number] for plan in plans]
+            loop = training._StageLoop(
+                methods, stages, train_split, valid_split, sampler, seeds, tick
+            )
+            holds.begin()
+            first = 1
+            if found is not None:
+                first = found["epoch"] + 1
+                results = [_result(told) for told in json.loads(found["results"])]
+                _restore(loop, found["loop"])
+                _fill(methods, found["aside"])
+                _draw_from(found["random"], device)
+                done, found = done + first - 1, None
+                doing = f"going on after {stages[0].name} {first - 1}/{n_epochs}"
+                report(Progress(done / total, doing))
+            for epoch in range(first, n_epochs + 1):
+                if len(loop.failed) < len(seeds):
+                    loop.epoch(epoch)
+                done += 1
+                if checkpoint.due and holds.compare("during", f"the stage {stages[0].name}"):
+                    checkpoint.write(
+                        {
+                            **{"stage": number, "epoch": epoch, "before": before},
+                            **{"loop": _state(loop), "random": _random(device)},
+                            "aside": _aside(methods),
+                            "results": json.dumps([_told(result) for result in results]),
+                            "fresh": holds.fresh,
+                        }
+                    )
+                doing = f"{stages[0].name} {epoch}/{n_epochs}"
+                report(Progress(done / total, doing, loop.ended(seeds)))
+            for i, log in enumerate(loop.finish()):
+                if isinstance(known := results[i], list):
+                    results[i] = loop.failed.get(i) or [*known, log]
+            if all(isinstance(result, Diverged) for result in results):
+                break
+    return results
+
+
+class _Held:
+    """What methods hold beside their state: a checkpoint would lose what changes of it."""
+
+    def __init__(self, checkpoint: Checkpoint, look: Callable[[], dict[str, str]]) -> None:
+        self.checkpoint, self._look = checkpoint, look
+        self.fresh = self.reference = self.look()
+
+    def look(self) -> dict[str, str]:
+        """By place a hash; nothing, and no checkpoints, where objects of a kind that cannot be read are held."""
+        try:
+            return self._look()
+        except Exception as error:
+            self.checkpoint.refused = f"what the method holds cannot be looked into: {error!r}"
+            return {}
+
+    def begin(self) -> None:
+        """What `prepare` has just left is made again by it."""
+        self.reference = self.look()
+
+    def compare(self, when: str, what: str) -> bool:
+        """Whether nothing has changed; else there are no checkpoints from now on, and the reason is kept."""
+        reference = self.fresh if when == "before" else self.reference
+        if self.checkpoint.refused is None and (
+            place := attributes.changed(reference, self.look())
+        ):
+            self.checkpoint.refused = f"{place} changed {when} {what}, and is in no state_dict()"
+        return self.checkpoint.refused is None
+
+
+def _state(loop: training._StageLoop) -> dict[str, Any]:
+    """All that one stage knows; tensors as they are, to be written at once."""
+    streams = [rng.bit_generator.state for rng in (*loop.orders, *loop.missing)]
+    return {
+        "now": _tensors(loop),
+        "best": loop.best_state,
+        "optimisers": [update.optimiser.state_dict() for update in loop.updates],
+        "plateaus": [plateau and plateau.state_dict() for plateau in _plateaus(loop)],
+        "generators": [generator.get_state() for generator in _generators(loop)],
+        "streams": json.dumps(streams, default=lambda array: array.tolist()),
+        "log": json.dumps(asdict(loop.log)),
+        "histories": json.dumps(loop.histories),
+        "validated": [[float(best) for best in loop.best], loop.best_epoch],
+        "failed": {i: str(error) for i, error in loop.failed.items()},
+    }
+
+
+def _restore(loop: training._StageLoop, state: Mapping[str, Any]) -> None:
+    """Into a loop that has just begun; in place, for its optimisers have views of the same memory."""
+    if isinstance(loop.seeds, Alone):
+        loop.seeds.method.load_state_dict(state["now"])
+    else:
+        for name, value in _tensors(loop).items():
+            value.copy_(state["now"][name])
+    loop.best_state = state["best"]
+    for update, optimiser in zip(loop.updates, state["optimisers"], strict=True):
+        update.optimiser.load_state_dict(optimiser)
+    for plateau, kept in zip(_plateaus(loop), state["plateaus"], strict=True):
+        if plateau:
+            plateau.load_state_dict(kept)
+    for generator, kept in zip(_generators(loop), state["generators"], strict=True):
+        generator.set_state(kept.cpu())
+    streams = json.loads(state["streams"])
+    for rng, kept in zip((*loop.orders, *loop.missing), streams, strict=True):
+        rng.bit_generator.state = kept
+    loop.log = StageLog(**json.loads(state["log"]))
+    loop.histories = json.loads(state["histories"])
+    loop.best, loop.best_epoch = state["validated"]
+    loop.failed = {i: Diverged(why) for i, why in state["failed"].items()}
+
+
+def _tensors(loop: training._StageLoop) -> dict[str, Any]:
+    seeds = loop.seeds
+    state = seeds.method.state_dict() if isinstance(seeds, Alone) else seeds.state
+    return {name: value.detach() for name, value in state.items()}
+
+
+def _aside(methods: Sequence[Method]) -> list[dict[str, torch.Tensor]]:
+    """Buffers that are in no state_dict(), by name: memories of the training split, say."""
+    return [
+        {
+            f"{path}.{name}".lstrip("."): module._buffers[name]
+            for path, module in method.named_modules()
+            for name in sorted(module._non_persistent_buffers_set)
+            if module._buffers.get(name) is not None
+        }
+        for method in methods
+    ]
+
+
+@torch.no_grad()
+def _fill(methods: Sequence[Method], aside: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    for method, kept in zip(methods, aside, strict=True):
+        for name, value in kept.items():
+            method.get_buffer(name).copy_(value)
+
+
+def _plateaus(loop: training._StageLoop) -> list[ReduceLROnPlateau | None]:
+    found = [update.plateau for update in loop.updates]
+    return [plateau if isinstance(plateau, ReduceLROnPlateau) else None for plateau in found]
+
+
+def _generators(loop: training._StageLoop) -> Iterator[torch.Generator]:
+    for random in (loop.dropout, loop.rng):
+        yield from (generator for generator in random.generators if generator is not None)
+
+
+def _random(device: torch.device) -> list[torch.Tensor]:
+    """Of torch's own generators, which layers such as nn.Dropout draw from."""
+    own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *own]
+
+
+def _draw_from(states: Sequence[torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1].cpu(), device)
+
+
+def _told(result: list[StageLog] | Diverged) -> Any:
+    return str(result) if isinstance(result, Diverged) else [asdict(log) for log in result]
+
+
+def _result(told: Any) -> list[StageLog] | Diverged:
+    return Diverged(told) if isinstance(told, str) else [StageLog(**log) for log in told]
+
+
+def _on(found: Any, device: torch.device) -> Any:
+    """A nest with its tensors on a device."""
+    if device.type == "cpu":
+        return found
+    return torch.utils._pytree.tree_map(
+        lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, found
+    )
+
+
+def _folder() -> Path:
+    return cache_dir() / "checkpoints"
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > KEPT:
+                path.unlink()
+
+
+def _notice(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
