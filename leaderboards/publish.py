@@ -1,7 +1,7 @@
 """Writes every file of this folder that comes from results: `tox run -e publish -- [STORE]`.
 
 Of each synthetic data set in STORE its JSON, and from each JSON that is here, of the store or older, the
-tables, the figures and the index in README.md. The points of an embedding are not made here, but drawn. A test does the same and compares every byte.
+tables, the figures, the index in README.md and the rates that `mmbench run --dry-run` goes by. The points of an embedding are not made here, but drawn. A test does the same and compares every byte.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from mmbench import board as boards
-from mmbench import figures
+from mmbench import figures, plan
 from mmbench.datafile import replacing
 from mmbench.errors import MmbenchError, UsageError
 from mmbench.figures import embedding
@@ -23,6 +23,7 @@ from mmbench.registry import discover
 from mmbench.store import Store
 
 HERE = Path(__file__).parent
+RATES = HERE.parent / "mmbench" / plan.RATES
 START, END = "<!-- boards, written by publish.py -->\n", "<!-- end of boards -->\n"
 
 
@@ -62,6 +63,12 @@ def rendered(folder: Path) -> Iterator[tuple[Path, bytes]]:
     after = rest.partition(END)[2]
     told = "\n\n".join([_index(published), *parts])
     yield folder / "README.md", f"{before}{START}{told}\n{END}{after}".encode()
+
+
+def rates(folder: Path) -> bytes:
+    """What `mmbench run --dry-run` goes by where nothing was run yet."""
+    published = [boards.read(path) for path in sorted(folder.glob(f"*{boards.SUFFIX}"))]
+    return plan.to_json(rate for board in published for rate in plan.rates_of(board)).encode()
 
 
 def _index(published: list[Leaderboard]) -> str:
@@ -150,7 +157,7 @@ def main(arguments: list[str]) -> None:
             raise UsageError(f"{name}: there is no such folder; expected a store")
         for path in take(Store(Path(name)), HERE):
             click.echo(f"wrote {path}")
-    for path, content in rendered(HERE):
+    for path, content in (*rendered(HERE), (RATES, rates(HERE))):
         if not path.is_file() or path.read_bytes() != content:
             click.echo(f"wrote {_write(path, content)}")
 

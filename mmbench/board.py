@@ -16,13 +16,14 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mmbench import plainjson
 from mmbench.errors import DataError
+from mmbench.forms import FACTS, NUMBER, ROW, TABLE, Wrong, check, check_row
 from mmbench.leaderboard import CELL_COLUMNS, Leaderboard, Row, Section
 from mmbench.significance import TEST_COLUMNS
 from mmbench.summary import ALL, AVERAGE, QUANTITY_COLUMNS, known_quantity
@@ -63,18 +64,10 @@ def read(path: Path) -> Leaderboard:
 
     Whether its numbers are true, only the store that it came from can tell.
     """
-    try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise DataError(f"{path}: {size} bytes; a leaderboard has {LARGEST} at most")
-        told = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+    told = plainjson.read(path, LARGEST)
     try:
         return _leaderboard(told)
-    except _Wrong as error:
+    except Wrong as error:
         raise DataError(
             f"{path}: {error}; make it anew: mmbench leaderboard DATASET --format json"
         ) from error
@@ -130,104 +123,7 @@ def text(value: Any, indent: str = "") -> str:
 # -- Reading --------------------------------------------------------------------------------------
 
 
-class _Wrong(Exception):
-    """What a file has in one place, and what was expected there."""
-
-    def __init__(self, where: str, expected: str, got: object) -> None:
-        shown = json.dumps(got)
-        super().__init__(
-            f"{where or 'it'}: expected {expected}, "
-            f"got {shown if len(shown) <= 60 else shown[:57] + '...'}"
-        )
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 NAME = re.compile(r"\w[\w.+-]*")
-NUMBER = (int, float)
-
-
-@dataclass(frozen=True)
-class _Each:
-    """An object whose names are free."""
-
-    value: Any
-
-
-CONDITION = {
-    "name": str,
-    "title": str,
-    "observed": [str],
-    "rate": NUMBER,
-    "complete": bool,
-}
-PROTOCOL = {
-    "id": str,
-    "sha256": str,
-    "mask_seeds": int,
-    "average": str,
-    "average_formula": str,
-    "conditions": [CONDITION],
-    "effective_rate": _Each(_Each(NUMBER)),
-}
-METRIC = {
-    "id": str,
-    "title": str,
-    "formula": str,
-    "unit": str,
-    "higher_is_better": bool,
-    "in_tables": bool,
-}
-FACTS = {
-    "data": {
-        "name": str,
-        "synthetic": bool,
-        "sha256": str,
-        "source": _Each(str),
-        "modalities": _Each({"length": int, "width": int}),
-        "splits": {"train": int, "valid": int, "test": int},
-    },
-    "protocols": _Each(PROTOCOL),
-    "metrics": _Each(METRIC),
-    "headline": str,
-    "labels": [str],
-    "floor": _Each(_Each(NUMBER)),
-}
-TABLE = {"columns": [str], "rows": [list]}
-ROW = {
-    "label": str,
-    "superseded": int,
-    "untested": str,
-    "common": dict,
-    "finished": [dict],
-    "failed": [dict],
-}
-FAILED = {
-    "status": str,
-    "key": str,
-    "config": str,
-    "finished": str,
-    "reason": str,
-    "job": {"label": str, "method": str, "dataset": str, "seed": int, "quick": bool},
-}
-FINISHED = {
-    **{name: kind for name, kind in FAILED.items() if name != "reason"},
-    "method": dict,
-    "metrics": _Each(str),
-    "parameters": {"deployed": int, "total": int},
-    "seconds": {"train": NUMBER, "evaluate": NUMBER},
-    "environment": dict,
-}
-METHOD = {
-    "summary": str,
-    "paper": str,
-    "competes": bool,
-    "deviations": [str],
-    "privileges": [str],
-}
-"""Parts that old results may lack."""
 BOARD = {
     "format": str,
     "version": int,
@@ -237,47 +133,14 @@ BOARD = {
 }
 
 
-def _check(value: Any, form: Any, where: str) -> None:
-    """_Wrong unless `value` has a form: a type or several, an object's parts, a list of one form."""
-    if isinstance(form, dict):
-        _check(value, dict, where)
-        for name, inner in form.items():
-            if name not in value:
-                raise _Wrong(where, f"a part {name!r}", sorted(value))
-            _check(value[name], inner, f"{where}.{name}".lstrip("."))
-    elif isinstance(form, list):
-        _check(value, list, where)
-        for number, item in enumerate(value):
-            _check(item, form[0], f"{where}[{number}]")
-    elif isinstance(form, _Each):
-        _check(value, dict, where)
-        for name, item in value.items():
-            _check(item, form.value, f"{where}.{name}")
-    else:
-        kinds = form if isinstance(form, tuple) else (form,)
-        real = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
-        if not real or (isinstance(value, float) and not math.isfinite(value)):
-            raise _Wrong(where, KINDS[kinds[0]], value)
-
-
-KINDS = {
-    str: "text",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    dict: "an object",
-    list: "a list",
-}
-
-
 def _leaderboard(told: Any) -> Leaderboard:
-    _check(told, {"format": str, "version": int}, "")
+    check(told, {"format": str, "version": int}, "")
     if (told["format"], told["version"]) != (FORMAT, VERSION):
         got = [told["format"], told["version"]]
-        raise _Wrong("format and version", f"{FORMAT!r}, {VERSION}", got)
-    _check(told, BOARD, "")
+        raise Wrong("format and version", f"{FORMAT!r}, {VERSION}", got)
+    check(told, BOARD, "")
     if not NAME.fullmatch(told["dataset"]):
-        raise _Wrong("dataset", "letters, digits, - _ . +", told["dataset"])
+        raise Wrong("dataset", "letters, digits, - _ . +", told["dataset"])
     return Leaderboard(
         told["dataset"],
         [_section(section, f"sections[{n}]") for n, section in enumerate(told["sections"])],
@@ -290,9 +153,9 @@ def _section(told: Mapping[str, Any], where: str) -> Section:
     rows = _rows(told["rows"], f"{where}.rows", finished=True)
     for metric in facts["metrics"]:
         by_label = {metric: dict.fromkeys(facts["labels"], NUMBER)}
-        _check(facts["floor"], by_label, f"{where}.facts.floor")
+        check(facts["floor"], by_label, f"{where}.facts.floor")
     if facts["headline"] not in facts["metrics"]:
-        raise _Wrong(f"{where}.facts.headline", "one of the metrics", facts["headline"])
+        raise Wrong(f"{where}.facts.headline", "one of the metrics", facts["headline"])
     methods = {row.label for row in rows}
     known = {
         "protocol": set(facts["protocols"]),
@@ -305,7 +168,7 @@ def _section(told: Mapping[str, Any], where: str) -> Section:
         at = f"{where}.facts.protocols.{name}.effective_rate"
         conditions = [c["name"] for c in described["conditions"]]
         rates = dict.fromkeys(facts["data"]["modalities"], NUMBER)
-        _check(described["effective_rate"], dict.fromkeys(conditions, rates), at)
+        check(described["effective_rate"], dict.fromkeys(conditions, rates), at)
     columns = {
         name: {AVERAGE, *(c["name"] for c in described["conditions"])}
         for name, described in facts["protocols"].items()
@@ -317,25 +180,25 @@ def _section(told: Mapping[str, Any], where: str) -> Section:
             at = f"{where}.{name}.rows[{n}]"
             for key, names in known.items():
                 if key in line and line[key] not in names:
-                    raise _Wrong(f"{at}, {key}", "one of the leaderboard's own", line[key])
+                    raise Wrong(f"{at}, {key}", "one of the leaderboard's own", line[key])
             if "column" in line and line["column"] not in columns[line["protocol"]]:
-                raise _Wrong(f"{at}, column", "a condition of its protocol", line["column"])
+                raise Wrong(f"{at}, column", "a condition of its protocol", line["column"])
             if "quantity" in line and not known_quantity(line["quantity"]):
-                raise _Wrong(f"{at}, quantity", "one that is known", line["quantity"])
+                raise Wrong(f"{at}, quantity", "one that is known", line["quantity"])
         tables[name] = table
     return Section(facts, rows, **tables)
 
 
 def _frame(told: Mapping[str, Any], columns: Columns, where: str) -> pd.DataFrame:
     if told["columns"] != list(columns):
-        raise _Wrong(f"{where}.columns", ", ".join(columns), told["columns"])
+        raise Wrong(f"{where}.columns", ", ".join(columns), told["columns"])
     for number, line in enumerate(told["rows"]):
         at = f"{where}.rows[{number}]"
         if len(line) != len(columns):
-            raise _Wrong(at, f"{len(columns)} values", line)
+            raise Wrong(at, f"{len(columns)} values", line)
         for value, (name, kind) in zip(line, columns.items(), strict=True):
             if value is not None or name not in UNDEFINED:
-                _check(value, NUMBER if kind is float else kind, f"{at}, {name}")
+                check(value, NUMBER if kind is float else kind, f"{at}, {name}")
     return tidy(told["rows"], columns)
 
 
@@ -351,15 +214,10 @@ def _rows(told: Sequence[Mapping[str, Any]], where: str, *, finished: bool) -> l
             "finished": [{**row["common"], **own} for own in row["finished"]],
             "failed": list(row["failed"]),
         }
-        for part, form in (("finished", FINISHED), ("failed", FAILED)):
-            for n, manifest in enumerate(parts[part]):
-                _check(manifest, form, f"{at}.{part}[{n}]")
-                method = manifest.get("method", {})
-                here = {name: kind for name, kind in METHOD.items() if name in method}
-                _check(method, here, f"{at}.{part}[{n}].method")
+        check_row(parts["finished"], parts["failed"], at)
         if bool(parts["finished"]) != finished or not (finished or parts["failed"]):
             expected = "at least one finished result" if finished else "failures alone"
-            raise _Wrong(at, expected, [len(parts["finished"]), len(parts["failed"])])
+            raise Wrong(at, expected, [len(parts["finished"]), len(parts["failed"])])
         rows.append(
             Row(
                 row["label"], parts["finished"], parts["failed"], row["superseded"], row["untested"]
@@ -368,5 +226,5 @@ def _rows(told: Sequence[Mapping[str, Any]], where: str, *, finished: bool) -> l
     labels = [row.label for row in rows]
     for label in labels:
         if finished and labels.count(label) > 1:
-            raise _Wrong(where, "each label once", label)
+            raise Wrong(where, "each label once", label)
     return rows

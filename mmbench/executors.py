@@ -108,6 +108,10 @@ class Executor(ABC):
         place = {job.key: number for number, job in enumerate(jobs)}
         return sorted(found, key=lambda group: place[group[0].key])
 
+    def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int | None:
+        """How many groups of jobs it does at once; None if nobody knows before it runs."""
+        return self.workers and min(self.workers, len(groups))
+
     def alone(self) -> Executor:
         """The same, but that each job is a group of its own: one that ends its worker takes no other along."""
         other = copy(self)

@@ -28,6 +28,8 @@ PATIENCE = 3
 """Seconds of a processor for reading the text of a file; 20,000 ids take half of one."""
 GAIN, SLACK = 100, 1 << 24
 """Datasets may claim this many times the file's size, and so many bytes beside: gzip shrinks zeros to 1/1000."""
+MOST = 1_000_000
+"""Groups and datasets of a file: walking them takes a minute."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -36,7 +38,7 @@ def open_plain(path: Path) -> h5py.File:
 
     Refused with a DataError that names the file and the object: links that are not hard, an object with
     two places, virtual datasets, external storage, filters other than gzip, shuffle, fletcher32 and lzf,
-    and datasets or chunks that claim over `GAIN` times the file's size. It may be read under `reading`.
+    datasets or chunks that claim over `GAIN` times the file's size, and more than `MOST` objects. It may be read under `reading`.
     While HDF5 unpacks one chunk, that may swell to some 1000 times its bytes in the file, as gzip can.
     """
     with reading(path):
@@ -45,7 +47,8 @@ def open_plain(path: Path) -> h5py.File:
                 raise DataError(f"{path}: no HDF5 file, it does not begin as one")
         file = h5py.File(path, "r")
         try:
-            _check(file, path)
+            for _ in datasets(file, path, GAIN * path.stat().st_size + SLACK):
+                pass
         except BaseException:
             file.close()
             raise
@@ -115,48 +118,56 @@ def _read_text(path: Path) -> None:
         file.visititems(take)
 
 
-def _check(file: h5py.File, path: Path) -> None:
-    size = path.stat().st_size
-    limit, claimed = GAIN * size + SLACK, 0
+def datasets(file: h5py.File, path: Path, limit: int) -> Iterator[tuple[str, h5py.h5d.DatasetID]]:
+    """Every dataset of a file with its name, e.g. "inter/la/0", once it was found to be plain.
+
+    DataError if it is not, if it and those before it claim more than `limit` bytes, or if the file has more
+    than `MOST` objects. path: what errors name.
+    """
+    claimed = 0
     seen: set[int] = set()
-    waiting: list[h5py.h5g.GroupID] = [file["/"].id]
+    waiting: list[tuple[str, h5py.h5g.GroupID]] = [("", file["/"].id)]
     while waiting:  # a list, not recursion: a hostile file may be deep
-        group = waiting.pop()
-        inside = f"{path}: {_name(group).rstrip('/')}"
-        for name in _names(group, path):
-            place = f"{inside}/{name.decode('utf-8', 'replace')}"
-            link = group.links.get_info(name)
-            if link.type != h5py.h5l.TYPE_HARD:
+        within, group = waiting.pop()
+        for name, (kind, address) in _links(group, path).items():
+            inside = within + name.decode("utf-8", "replace")
+            place = f"{path}: /{inside}"
+            if kind != h5py.h5l.TYPE_HARD:
                 raise DataError(f"{place}: a link, refused: copy what it points to into the file")
-            # the address: `h5o.get_info` has it as well, but may count a damaged tree for ever
-            if link.u in seen:
+            # `h5o.get_info` has the address as well, but may count a damaged tree for ever
+            if address in seen:
                 raise DataError(f"{place}: refused, it has another place in the file, too")
-            seen.add(link.u)
+            seen.add(address)
+            if len(seen) > MOST:
+                raise DataError(f"{path}: refused, it has more than {MOST} objects")
             found = h5py.h5o.open(group, name)
             if isinstance(found, h5py.h5g.GroupID):
-                waiting.append(found)
+                waiting.append((f"{inside}/", found))
             elif isinstance(found, h5py.h5d.DatasetID):
                 claimed += _claim(found, place, limit)
                 if claimed > limit:
                     raise DataError(
-                        f"{place}: refused, with it the datasets claim {claimed} bytes, and the file "
-                        f"has {size}"
+                        f"{place}: refused, with it the datasets claim {claimed} bytes, which is more than "
+                        f"such a file may hold: {limit}"
                     )
+                yield inside, found
             else:
                 raise DataError(f"{place}: refused, neither a group nor a dataset")
 
 
-def _names(group: h5py.h5g.GroupID, path: Path) -> list[bytes]:
-    """Names in a group; h5py would follow a circle of the tree that has them for ever."""
-    names: dict[bytes, None] = {}
+def _links(group: h5py.h5g.GroupID, path: Path) -> dict[bytes, tuple[int, int]]:
+    """Names in a group with their kind and address; h5py would follow a circle of its tree for ever."""
+    links: dict[bytes, tuple[int, int]] = {}
 
-    def keep(name: bytes) -> None:
-        if name in names:
+    def keep(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+        if name in links:
             raise DataError(f"{path}: {_name(group)}: damaged, it names something twice")
-        names[name] = None
+        if len(links) >= MOST:
+            raise DataError(f"{path}: {_name(group)}: refused, it has more than {MOST} names")
+        links[name] = info.type, info.u  # which h5py uses again for the next
 
-    group.links.iterate(keep)
-    return list(names)
+    group.links.iterate(keep, info=True)
+    return links
 
 
 def _name(group: h5py.h5g.GroupID) -> str:
@@ -165,8 +176,18 @@ def _name(group: h5py.h5g.GroupID) -> str:
 
 def _claim(dataset: h5py.h5d.DatasetID, place: str, limit: int) -> int:
     """How many bytes reading a dataset takes; DataError if it is not plain."""
-    made = dataset.get_create_plist()
-    if made.get_layout() == h5py.h5d.VIRTUAL:
+    item = dataset.get_type().get_size()
+    if (
+        dataset.get_offset() is None
+    ):  # else its values lie as they are, one after the other, in the file
+        _check_layout(dataset.get_create_plist(), item, place, limit)
+    sizes = dataset.get_space().get_simple_extent_dims()
+    return 0 if sizes is None else math.prod(sizes) * item  # None: no space at all
+
+
+def _check_layout(made: h5py.h5p.PropDCID, item: int, place: str, limit: int) -> None:
+    layout = made.get_layout()
+    if layout == h5py.h5d.VIRTUAL:
         raise DataError(f"{place}: a virtual dataset, refused: its values lie in other files")
     if made.get_external_count():
         raise DataError(f"{place}: refused, its values lie in another file")
@@ -177,11 +198,8 @@ def _claim(dataset: h5py.h5d.DatasetID, place: str, limit: int) -> int:
             raise DataError(
                 f"{place}: refused, it needs filter {code}; known are {known}: h5repack -f GZIP=4"
             )
-    item = dataset.get_type().get_size()
-    if made.get_layout() == h5py.h5d.CHUNKED and math.prod(made.get_chunk()) * item > limit:
+    if layout == h5py.h5d.CHUNKED and math.prod(made.get_chunk()) * item > limit:
         raise DataError(f"{place}: refused, its chunks claim {made.get_chunk()} values each")
-    sizes = dataset.get_space().get_simple_extent_dims()
-    return 0 if sizes is None else int(math.prod(sizes) * item)  # None: no space at all
 
 
 if __name__ == "__main__":

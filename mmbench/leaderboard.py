@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mmbench.datafile import replacing
-from mmbench.errors import UsageError
+from mmbench.errors import DataError, MmbenchError, UsageError
+from mmbench.forms import FACTS as FACTS_FORM
+from mmbench.forms import Wrong, check, check_row
 from mmbench.significance import Tests, no_tests, ranked, starred
 from mmbench.summary import AVERAGE as AVERAGE
 from mmbench.summary import summarise
+from mmbench.texts import harmless
 from mmbench.tidy import Columns, typed
 
 if TYPE_CHECKING:
@@ -151,9 +154,32 @@ class Leaderboard:
 
     @classmethod
     def from_store(cls, store: Store, dataset: str, registry: Registry) -> Leaderboard:
-        """The leaderboard of a store's results, with tests from its predictions."""
-        tests = Tests(store, registry)
-        return cls.from_manifests(dataset, store.manifests(dataset), tests)
+        """The leaderboard of a store's results, with tests from its predictions.
+
+        DataError if they are not laid out as this version writes them: they may be a stranger's.
+        """
+        return cls.of_stranger(store, dataset, Tests(store, registry))
+
+    @classmethod
+    def of_stranger(cls, store: Store, dataset: str, tests: Tests | None = None) -> Leaderboard:
+        """As `from_manifests`, of what a store has; DataError where that raises, or a part is not what it should be."""
+        try:
+            board = cls.from_manifests(dataset, store.manifests(dataset), tests)
+            for section in board.sections:
+                check(section.facts, FACTS_FORM, "")
+                for row in section.rows:
+                    check_row(row.finished, row.failed, row.label)
+            for row in board.unfinished:
+                check_row((), row.failed, row.label)
+        except MmbenchError:
+            raise
+        except Exception as error:  # of whatever is lacking, or of another type
+            what = str(error) if isinstance(error, Wrong) else f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"{store.root}: results of {dataset} are not laid out as this version writes them "
+                f"({' '.join(what.split())}); `mmbench verify {store.root}` names the place"
+            ) from error
+        return board
 
     @classmethod
     def from_manifests(
@@ -178,13 +204,18 @@ class Leaderboard:
         )
 
 
+def render(board: Leaderboard, reporter: Reporter) -> str:
+    """What a reporter makes of a leaderboard, harmless on a terminal whoever wrote the results."""
+    return harmless(reporter.render(board))
+
+
 def write_leaderboard(
     board: Leaderboard, folder: Path, reporters: Sequence[Reporter]
 ) -> list[Path]:
     """Renders a leaderboard with each reporter to `<folder>/<dataset><suffix>`; UsageError if it cannot be written."""
     paths = []
     for reporter in reporters:
-        path, text = folder / f"{board.dataset}{reporter.suffix}", reporter.render(board)
+        path, text = folder / f"{board.dataset}{reporter.suffix}", render(board, reporter)
         try:
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -309,14 +340,21 @@ def _cells(row: Row, metrics: Manifest) -> pd.DataFrame:
 
     Without what another version of a metric says than the section's.
     """
-    scores = pd.DataFrame(
-        [
-            {**score, "column": score.get("condition", AVERAGE), "seed": m["job"]["seed"]}
-            for m in row.finished
-            for score in (*m["scores"], *m["averages"])
-        ]
-    )
+    every = [
+        (score, m["job"]["seed"]) for m in row.finished for score in (*m["scores"], *m["averages"])
+    ]
     keys = ["protocol", "column", "metric", "label"]
+    scores = pd.DataFrame(
+        {
+            **{
+                name: [score[name] for score, _ in every]
+                for name in ("protocol", "metric", "label")
+            },
+            "column": [score.get("condition", AVERAGE) for score, _ in every],
+            "value": [score["value"] for score, _ in every],
+            "seed": [seed for _, seed in every],
+        }
+    )
     over_masks = scores.groupby([*keys, "seed"], sort=False)["value"].agg(["mean", "std"])
     over_seeds = over_masks.groupby(keys, sort=False)
     cells = over_seeds["mean"].agg(mean="mean", spread="std").reset_index()

@@ -92,10 +92,12 @@ class Rules:
     def _decide(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         try:
             every = [arrays[k] for c in self.trials.values() for keys in c for k in keys]
-            decided = np.stack([self.task.decide(outputs) for outputs in every], -1)  # (N, L, K)
-        except (KeyError, ValueError) as error:
+            outputs = np.stack(every)  # (K, N, n_out)
+            decided = self.task.decide(outputs.reshape(-1, outputs.shape[-1]))  # (K N, L)
+        except (KeyError, ValueError, IndexError) as error:
             raise Untestable(f"its predictions do not fit the protocols: {error}") from error
-        return decided.swapaxes(0, 1)
+        decided = decided.reshape(*outputs.shape[:2], -1)
+        return np.ascontiguousarray(decided.transpose(2, 1, 0))  # (L, N, K)
 
     def columns(self, scores: np.ndarray, protocol: str) -> np.ndarray:
         """Scores (..., K) of a protocol's conditions and, last, of its summary, (..., C + 1)."""
@@ -142,7 +144,8 @@ def scored(
         for at, (m, s) in enumerate(have):
             scores[label][:, m, s] = found[:, at]
     if overall(labels) == ALL:
-        scores = {ALL: np.mean(list(scores.values()), axis=0), **scores}
+        mean = sum(scores.values()) / len(scores)  # np.mean would hold them all once more
+        scores = {ALL: np.asarray(mean), **scores}
     return scores
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mmbench import board as boards
-from mmbench import reported
+from mmbench import bounded, reported
 from mmbench.errors import DataError, UsageError
 from mmbench.leaderboard import Leaderboard, Manifest, Row
 from mmbench.numbers import fixed
@@ -64,7 +64,8 @@ def read(origin: str, registry: Registry) -> Side:
     if path.is_file() and path.suffix == boards.SUFFIX:
         return _boards(origin, [boards.read(path)], registry)
     if path.is_file() and path.suffix == ".csv":
-        return _csv(origin, path.read_text(encoding="utf-8", errors="replace"))
+        text = bounded.read(path, boards.LARGEST).decode("utf-8", "replace")
+        return _csv(origin, text)
     hint = "; the JSON beside it has every number" if path.suffix in (".md", ".html") else ""
     raise UsageError(
         f"{origin}: expected a store, a leaderboard's .json or .csv, or the word {reported.PAPER}"
@@ -101,6 +102,10 @@ def _csv(origin: str, text: str) -> Side:
         if lacking:
             raise ValueError(f"it has no column {', '.join(lacking)}")
         numbers = cells[NUMBERS].replace("", "nan").astype(float)
+        if cells.empty:
+            raise ValueError("it has no line below its header")
+        if np.isinf(numbers).any(axis=None) or numbers[["mean", "seeds"]].isna().any(axis=None):
+            raise ValueError("a mean or a count of seeds is no number, or another one is infinite")
     except ValueError as error:
         why = " ".join(str(error).split())
         raise DataError(
@@ -127,7 +132,7 @@ def _csv(origin: str, text: str) -> Side:
 
 def _store(origin: str, registry: Registry) -> Side:
     store = Store(Path(origin))
-    found = [Leaderboard.from_manifests(d, store.manifests(d)) for d in store.datasets()]
+    found = [Leaderboard.of_stranger(store, name) for name in store.datasets()]
     if not any(board.sections for board in found):
         raise UsageError(f"{origin}: a folder without a finished result; expected a store")
     return replace(_boards(origin, found, registry), store=store)

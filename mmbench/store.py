@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 import platform
@@ -33,9 +32,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from mmbench import bounded, plainjson
+from mmbench.arrays import arrays, content, to_bytes
+from mmbench.arrays import sha256 as found_sha256
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import SCHEMA, Job, Outcome
 
@@ -120,8 +121,7 @@ class Store:
                 if outcome.representations:
                     sha256 = _write_arrays(temporary / REPRESENTATIONS, outcome.representations)
                     manifest["representations"] = {**manifest["representations"], "sha256": sha256}
-                text = json.dumps(manifest, indent=1, allow_nan=False)
-                _write(temporary / MANIFEST, _sealed(text))
+                _write(temporary / MANIFEST, _sealed(_text(manifest)))
                 _flush(temporary)
                 self._place(temporary, target)
             finally:
@@ -184,7 +184,7 @@ class Store:
 
     def datasets(self) -> list[str]:
         """Names of the data sets that there are results of."""
-        return sorted({manifest["job"]["dataset"] for manifest in self.manifests()})
+        return sorted({manifest["job"]["dataset"] for manifest in self.each()})
 
     def folders(self, dataset: str | None = None) -> list[Path]:
         """Where results stand, in order; writers may be at work meanwhile."""
@@ -194,7 +194,11 @@ class Store:
 
     def manifests(self, dataset: str | None = None) -> list[dict[str, Any]]:
         """All manifests, or those of one data set, in an order that does not depend on the disk."""
-        return [m for _, m in self._all(dataset) if m is not None]
+        return list(self.each(dataset))
+
+    def each(self, dataset: str | None = None) -> Iterator[dict[str, Any]]:
+        """The same, one at a time: those of a grid together fill the memory."""
+        return (m for _, m in self._all(dataset) if m is not None)
 
     def damaged(self) -> list[Path]:
         """Manifests that cannot be read."""
@@ -211,22 +215,10 @@ class Store:
 
     def _arrays(self, manifest: Mapping[str, Any], name: str, sha256: str) -> dict[str, np.ndarray]:
         path = self.folder(manifest["job"], manifest["key"]) / name
-        try:
-            if _sha256(path) != sha256:
-                raise DataError(
-                    f"{path}: altered since it was written; delete its folder, run again"
-                )
-            arrays: dict[str, np.ndarray] = {}
-
-            def take(name: str, node: object) -> None:
-                if isinstance(node, h5py.Dataset):
-                    arrays[name] = node.asstr()[:] if node.dtype.kind == "O" else node[:]
-
-            with h5py.File(path, "r") as file:
-                file.visititems(take)
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror or error}") from error
-        return arrays
+        found = content(path)
+        if found_sha256(found) != sha256:
+            raise DataError(f"{path}: altered since it was written; delete its folder, run again")
+        return arrays(found, path)
 
     def _all(self, dataset: str | None) -> Iterator[tuple[Path, dict[str, Any] | None]]:
         for folder in self.folders(dataset):
@@ -258,13 +250,8 @@ def read_manifest(path: Path, *, sealed: bool = True) -> dict[str, Any]:
     And if it was altered since it was written, unless `sealed` is false: then its `sha256` is left in it.
     """
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
-        with path.open("rb") as file:
-            text = file.read(MANIFEST_LIMIT + 1)
-        if len(text) > MANIFEST_LIMIT:
-            raise DataError(f"{path}: refused, it has more than {MANIFEST_LIMIT} bytes")
-        manifest = json.loads(text.decode("utf-8"), parse_constant=_refuse)
+        text = bounded.read(path, MANIFEST_LIMIT)
+        manifest = plainjson.parse(text, path)
         if manifest["schema"] != SCHEMA:
             raise ValueError(f"schema {manifest['schema']!r}, expected {SCHEMA}")
         if not isinstance(manifest["job"]["dataset"], str):
@@ -273,13 +260,25 @@ def read_manifest(path: Path, *, sealed: bool = True) -> dict[str, Any]:
             body, _, _ = text.rpartition(_SEAL)
             if text != _sealed(f"{body.decode()}\n}}"):
                 raise ValueError("altered since it was written")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a manifest ({error!r})") from error
     return manifest
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant}, which is no number")
+def _text(manifest: Mapping[str, Any]) -> str:
+    """A line for each part, and for each part of that; one for each score would take longer than they do."""
+    encode = json.JSONEncoder(allow_nan=False).encode
+
+    def lines(told: Mapping[str, Any], indent: str, depth: int) -> str:
+        deeper = indent + " "
+        parts = (
+            f"{deeper}{encode(name)}: "
+            + (lines(v, deeper, depth - 1) if depth and v and isinstance(v, dict) else encode(v))
+            for name, v in told.items()
+        )
+        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+
+    return lines(manifest, "", 1) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -335,17 +334,11 @@ def _sealed(text: str) -> bytes:
     return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+def _write_arrays(path: Path, contents: Mapping[str, np.ndarray]) -> str:
     """Writes them as HDF5; its SHA-256. Made in memory, for HDF5 does not get over a disk that is full."""
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        for name, array in arrays.items():
-            if array.dtype.kind == "U":
-                file.create_dataset(name, data=array.tolist(), dtype=h5py.string_dtype())
-            else:
-                file[name] = array
-    _write(path, content.getvalue())
-    return hashlib.sha256(content.getvalue()).hexdigest()
+    content = to_bytes(contents)
+    _write(path, content)
+    return found_sha256(content)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,78 +6,40 @@ no one can work out without training anew are taken on trust: `TRUSTED`.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from mmbench import arrays as files
 from mmbench import datafile
 from mmbench.data import SPLITS, Data, Dataset, DataSpec
 from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.evaluation import averages, describe, trials
-from mmbench.hdf5 import open_plain, reading, try_text
+from mmbench.findings import Finding, Report, brief, differences, guarded
 from mmbench.jobs import KINDS, digest, label
-from mmbench.leaderboard import SLACK, Leaderboard, write_leaderboard
 from mmbench.metrics import Metric, floor, score
 from mmbench.missingness import MissingnessProtocol
 from mmbench.registry import Registry
+from mmbench.rendered import leaderboards as check_leaderboards
 from mmbench.settings import hyperparameters
 from mmbench.sources import code_sha256
 from mmbench.store import MANIFEST, PREDICTIONS, REPRESENTATIONS, Store, read_manifest
 from mmbench.tasks import Task
-from mmbench.textdiff import differences
 
 TRUSTED = (
     "training logs, times, dates, memory, counts of parameters, versions of libraries, commits, reasons of "
     "failures; that training made the predictions; that no result was left out"
 )
 """What a manifest says that is not checked."""
-LIMIT = 1 << 30
-"""Bytes of a file of predictions, or of a leaderboard, that is read."""
 MODALITIES = 12
 """More of them than any data set has would have more subsets than there is time for."""
 ADDED = ("label", "hyperparameters")
 """Fields of a manifest's job that do not enter its key."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that disagrees or that could not be checked."""
-
-    where: str
-    """File and place in it, e.g. ".../manifest.json, scores, inter/la/0, f1 of sentiment"."""
-    text: str
-    wrong: bool = True
-    """False if it could not be checked."""
-
-
-@dataclass
-class Report:
-    """What became of the check of a store."""
-
-    results: int = 0
-    scores: int = 0
-    """Scores that were computed again, equal or not."""
-    boards: int = 0
-    """Files of leaderboards that were rendered again."""
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def wrong(self) -> list[Finding]:
-        """What disagrees."""
-        return [finding for finding in self.findings if finding.wrong]
-
-    @property
-    def unchecked(self) -> list[Finding]:
-        """What could not be checked."""
-        return [finding for finding in self.findings if not finding.wrong]
 
 
 def verify(
@@ -99,52 +61,13 @@ def verify(
     for number, folder in enumerate(folders):
         show(number / len(folders), folder.relative_to(store.root).as_posix())
         result = _Result(store, folder, here)
-        found.findings += _guarded(result.where, result.check())
+        found.findings += guarded(result.where, result.check())
         found.results += 1
         found.scores += result.scores
     if leaderboards is not None:
         show(1.0, "leaderboards")
-        found.findings += _leaderboards(store, leaderboards, registry, found)
+        found.findings += check_leaderboards(store, leaderboards, registry, found)
     return found
-
-
-def _guarded(where: str, findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Makes whatever reading a stranger's values raises a finding."""
-    try:
-        yield from findings
-    except MmbenchError as error:
-        yield Finding(where, str(error))
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        yield Finding(where, f"is not laid out as this version of mmbench writes it ({why})")
-
-
-def _differences(where: str, said: Any, true: Any, gives: str) -> Iterator[Finding]:
-    """Each place in which nested plain values differ, numbers by more than `SLACK`."""
-    if isinstance(said, dict) and isinstance(true, dict):
-        for name in dict.fromkeys((*said, *true)):
-            if name not in said:
-                yield Finding(f"{where}, {name}", f"is missing, {gives} {_brief(true[name])}")
-            elif name not in true:
-                yield Finding(f"{where}, {name}", f"says {_brief(said[name])}, {gives} nothing")
-            else:
-                yield from _differences(f"{where}, {name}", said[name], true[name], gives)
-    elif isinstance(said, list) and isinstance(true, list) and len(said) == len(true):
-        for number, (one, other) in enumerate(zip(said, true, strict=True)):
-            yield from _differences(f"{where}, {number}", one, other, gives)
-    elif not _equal(said, true):
-        yield Finding(where, f"says {_brief(said)}, {gives} {_brief(true)}")
-
-
-def _equal(said: Any, true: Any) -> bool:
-    if isinstance(true, float) and type(said) in (int, float):
-        return abs(said - true) <= SLACK
-    return type(said) is type(true) and bool(said == true)
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _plain(value: Any) -> Any:
@@ -198,7 +121,7 @@ class _Result:
     def check(self) -> Iterator[Finding]:
         """All of it; that a manifest was altered is told where nothing else tells of it."""
         told = False
-        for finding in _guarded(self.where, self._parts()):
+        for finding in guarded(self.where, self._parts()):
             told = told or finding.wrong
             yield finding
         if not told:
@@ -214,9 +137,7 @@ class _Result:
             yield from self._failure()
             return
         if status != "finished" or "reason" in self.manifest:
-            yield self._wrong(
-                "status", f"says {_brief(status)}, expected that of a finished result"
-            )
+            yield self._wrong("status", f"says {brief(status)}, expected that of a finished result")
         dataset = self.here.find("dataset", self.job["dataset"])
         self.data: Data | None = None
         if isinstance(dataset, str):
@@ -229,14 +150,14 @@ class _Result:
         yield from self._part("protocols", self._protocols(dataset))
         yield from self._part("metrics", self._metrics())
         arrays: dict[str, np.ndarray] = {}
-        yield from _guarded(self.file, self._predictions(arrays))
+        yield from guarded(self.file, self._predictions(arrays))
         if arrays and self.task is not None:
-            yield from _guarded(self.file, self._samples(arrays))
+            yield from guarded(self.file, self._samples(arrays))
             yield from self._part("scores", self._scores(arrays, self.task))
         yield from self._part("representations", self._representations())
 
     def _part(self, part: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-        return _guarded(f"{self.where}, {part}", findings)
+        return guarded(f"{self.where}, {part}", findings)
 
     def _wrong(self, part: str, text: str) -> Finding:
         return Finding(f"{self.where}, {part}", text)
@@ -245,7 +166,7 @@ class _Result:
         return Finding(self.name, text, wrong=False)
 
     def _differences(self, part: str, said: Any, true: Any, gives: str) -> Iterator[Finding]:
-        return _differences(f"{self.where}, {part}", said, _plain(true), gives)
+        return differences(f"{self.where}, {part}", said, _plain(true), gives)
 
     # -- What was done -------------------------------------------------------------------------------
 
@@ -267,7 +188,7 @@ class _Result:
             yield self._wrong("reason", "is missing, and a failure has one")
         kind = self.manifest.get("kind", KINDS[0])  # old ones have none
         if kind not in KINDS:
-            yield self._wrong("kind", f"says {_brief(kind)}, expected one of {', '.join(KINDS)}")
+            yield self._wrong("kind", f"says {brief(kind)}, expected one of {', '.join(KINDS)}")
         for part in ("scores", "averages", "predictions_sha256"):
             if part in self.manifest:
                 yield self._wrong("status", f'says "failed", yet there are {part}')
@@ -316,7 +237,7 @@ class _Result:
             yield self._unchecked(f"{data}: data, ids, targets and masks")
         elif data.sha256 != said["sha256"]:
             yield self._unchecked(
-                f"the data is {claimed[:12]}, made from {_brief(said['source'])}, and here "
+                f"the data is {claimed[:12]}, made from {brief(said['source'])}, and here "
                 f"{data.sha256[:12]}: data, ids, targets and masks"
             )
         else:
@@ -399,14 +320,12 @@ class _Result:
         if not path.is_file():
             yield Finding(self.file, "is missing")
             return
-        if path.stat().st_size > LIMIT:
-            yield Finding(self.file, f"refused, it has more than {LIMIT} bytes")
-            return
-        claimed, true = self.manifest.get("predictions_sha256"), _sha256(path)
+        found = files.content(path)
+        claimed, true = self.manifest.get("predictions_sha256"), files.sha256(found)
         if claimed != true:
-            text = f"has SHA-256 {true}, {MANIFEST} says {_brief(claimed)}: one of them was altered"
+            text = f"has SHA-256 {true}, {MANIFEST} says {brief(claimed)}: one of them was altered"
             yield Finding(self.file, text)
-        arrays |= _read(path)
+        arrays |= files.arrays(found, path)
         for name in ("ids", "targets"):
             if name not in arrays:
                 yield Finding(f"{self.file}, {name}", "is missing")
@@ -414,7 +333,9 @@ class _Result:
     def _representations(self) -> Iterator[Finding]:
         claimed = self.manifest.get("representations", {}).get("sha256")
         path = self.folder / REPRESENTATIONS
-        if claimed is not None and (not path.is_file() or _sha256(path) != claimed):
+        if claimed is not None and (
+            not path.is_file() or files.sha256(files.content(path)) != claimed
+        ):
             text = f"is missing, or is not what {MANIFEST} says: one of them was altered"
             yield Finding(f"{self.name}/{REPRESENTATIONS}", text)
 
@@ -504,7 +425,7 @@ class _Result:
                 value = said.pop(_place(row))
                 yield from self._differences(place, value, float(row["value"]), gives)
             else:
-                yield self._wrong(place, f"is missing, {gives} {_brief(row['value'])}")
+                yield self._wrong(place, f"is missing, {gives} {brief(row['value'])}")
         for place in said:
             if place.partition("/")[0] not in absent:
                 yield self._wrong(
@@ -525,84 +446,3 @@ def _problem(outputs: np.ndarray | None, shape: tuple[int, int]) -> str | None:
     if outputs.dtype != np.float32 or outputs.shape != shape:
         return f"has {outputs.dtype} {outputs.shape}, expected float32 {shape}"
     return None if np.isfinite(outputs).all() else "has NaN or infinity"
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file of predictions, whoever wrote it; DataError if it is not plain."""
-    found: list[h5py.Dataset] = []
-    arrays: dict[str, np.ndarray] = {}
-    with reading(path), open_plain(path) as file:
-        file.visititems(
-            lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None
-        )
-        claimed = sum(node.size * node.dtype.itemsize for node in found)
-        if claimed > path.stat().st_size:  # a store compresses nothing
-            raise DataError(f"{path}: refused, its arrays claim {claimed} bytes, more than it has")
-        if any(node.dtype.kind == "O" for node in found):
-            try_text(path)
-        for node in found:
-            name = node.name.lstrip("/")
-            if node.dtype.kind not in "fiOS":
-                raise DataError(f"{path}: {name}: holds {node.dtype}, expected numbers or ids")
-            arrays[name] = np.array(node.asstr()[:]) if node.dtype.kind in "OS" else node[:]
-    return arrays
-
-
-# -- Leaderboards ------------------------------------------------------------------------------------
-
-
-def _leaderboards(
-    store: Store, folder: Path, registry: Registry, report: Report
-) -> Iterator[Finding]:
-    """Files in a folder against what the store's results give."""
-    reporters = [found.cls() for found in registry.classes["reporter"].values()]
-    folders = {path.name for path in store.root.iterdir()}  # a manifest may name anything
-    datasets = [name for name in store.datasets() if name in folders]
-    with tempfile.TemporaryDirectory() as scratch:
-        for dataset in datasets:
-            places = [folder / f"{dataset}{reporter.suffix}" for reporter in reporters]
-            there = [path for path in places if path.is_file()]
-            if not there:  # which formats there are is a person's choice
-                yield Finding(dataset, f"{folder} has no leaderboard of it", wrong=False)
-            try:
-                board = Leaderboard.from_store(store, dataset, registry)
-                write_leaderboard(board, Path(scratch), reporters)
-            except Exception as error:  # what no result may hold has been told already
-                text = f"the store's results give none ({type(error).__name__}: {error})"
-                yield from (Finding(path.name, text) for path in there)
-                continue
-            for path in there:
-                report.boards += 1
-                yield from _guarded(path.name, _board(path, Path(scratch) / path.name))
-    for name in sorted(set(registry.classes["dataset"]) - set(datasets)):
-        for reporter in reporters:
-            if (folder / f"{name}{reporter.suffix}").is_file():
-                text = f"{store.root} has no results of its data set"
-                yield Finding(f"{name}{reporter.suffix}", text, wrong=False)
-
-
-def _board(path: Path, rendered: Path) -> Iterator[Finding]:
-    """Each line, and cell if it is a table's, that differs from what was rendered."""
-    if path.stat().st_size > LIMIT:
-        yield Finding(path.name, f"refused, it has more than {LIMIT} bytes")
-        return
-    if path.read_bytes() == rendered.read_bytes():
-        return
-    said, true = (file.read_bytes().decode("utf-8", "replace") for file in (path, rendered))
-    told = False
-    for found in differences(said, true, comma=path.suffix == ".csv"):
-        here, there = (
-            "no such line" if text is None else _brief(text) for text in (found.said, found.true)
-        )
-        yield Finding(f"{path.name}, {found.place}", f"says {here}, the store gives {there}")
-        told = True
-    if not told:
-        yield Finding(path.name, "is not UTF-8, and not what the store gives")

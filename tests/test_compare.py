@@ -528,3 +528,22 @@ def test_manifests_without_what_newer_ones_have_are_compared_too(pair, store, ma
     old["job"].pop("sampler")
     old["method"] = {}
     assert len(pair(store("old", old), store("new", make_manifest())).cells) == 8
+
+
+@pytest.mark.parametrize(
+    ("alter", "told"),
+    [
+        (lambda text: text.splitlines()[0], "no line below its header"),
+        (lambda text: text.replace("0.600000", "nan"), "is no number"),
+        (lambda text: text.replace("0.600000", "inf"), "is infinite"),
+        (lambda text: text.replace("0.600000", "1e999"), "is infinite"),
+        (lambda text: text.replace("mean", "spread"), "no column mean"),
+        (lambda text: text.replace(",f1,", ',"f1,'), "not a leaderboard"),
+    ],
+)
+def test_a_csv_that_is_none_is_refused_in_one_line(csv, make_manifest, registry, alter, told):
+    path = csv("odd", make_manifest(scores=SCORES))
+    Path(path).write_text(alter(Path(path).read_text()))
+    with pytest.raises(DataError, match=told) as error:
+        read(path, registry)
+    assert path in str(error.value) and len(str(error.value).splitlines()) == 1

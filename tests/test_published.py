@@ -35,6 +35,10 @@ def test_a_published_file_is_what_the_json_gives(path):
     assert said == MADE[path]
 
 
+def test_the_rates_that_a_plan_goes_by_are_those_of_the_leaderboards():
+    assert publish.RATES.read_bytes() == publish.rates(FOLDER)
+
+
 def test_nothing_else_lies_there():
     others = {FOLDER / "publish.py", *FOLDER.glob("paper/*")}
     others |= {*FOLDER.glob("*.json"), *FOLDER.glob("figures/*-embedding.json")}

@@ -19,6 +19,7 @@ from mmbench.cli.run import run
 from mmbench.cli.stopping import leave, stoppable
 from mmbench.cli.verify import verify
 from mmbench.errors import MmbenchError
+from mmbench.texts import harmless
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,5 +66,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 def fail(message: str, status: int) -> None:
     """Prints one message and exits."""
-    click.echo(f"mmbench: {message}", err=True)
+    click.echo(harmless(f"mmbench: {message}"), err=True)
     sys.exit(status)

@@ -11,6 +11,7 @@ import click
 from mmbench.cli.options import progress, warn_damaged
 from mmbench.errors import UsageError
 from mmbench.numbers import fixed, score
+from mmbench.texts import harmless, untagged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def compare(left: str, right: str, fail_on_regression: bool, other_settings: boo
             )
     metrics = {name: found.cls for name, found in registry.classes["metric"].items()}
     blocks = [block for pair in pairs for block in _report(pair, *sides, metrics)]
-    click.echo("\n\n".join(blocks))
+    click.echo(harmless(untagged("\n\n".join(blocks))))
     return int(fail_on_regression and any(pair.regressed for pair in pairs))
 
 

@@ -25,6 +25,7 @@ def leaderboard(dataset: str, store: str, suffix: str) -> None:
     from mmbench import reported
     from mmbench.catalogue import catalogue
     from mmbench.errors import UsageError
+    from mmbench.leaderboard import render
     from mmbench.registry import discover
 
     catalogue().check("reporter", suffix)
@@ -34,4 +35,4 @@ def leaderboard(dataset: str, store: str, suffix: str) -> None:
         click.echo(reported.render(dataset), nl=False)
         return
     made, _ = leaderboard_of(dataset, store)
-    click.echo(discover().find("reporter", suffix)().render(made), nl=False)
+    click.echo(render(made, discover().find("reporter", suffix)()), nl=False)

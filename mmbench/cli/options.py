@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmbench.texts import harmless
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -79,7 +81,7 @@ def warn_damaged(store: Store) -> None:
     """Says on standard error which results are left out because their manifest cannot be read."""
     for path in store.damaged():
         click.echo(
-            f"warning: {path}: altered, or no manifest of this version; left out. `mmbench verify` says more, "
+            f"warning: {printable(str(path))}: altered, or no manifest of this version; left out. `mmbench verify` says more, "
             "and the run that made it makes it anew.",
             err=True,
         )
@@ -115,6 +117,6 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> N
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(harmless(cell)) for cell in row))
     console().print(f"[bold]{title}[/]")  # not the table's own, which wraps at the table's width
     Console(highlight=False).print(table)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import LEADERBOARDS, STORE, console, names, show, warn_damaged
+from mmbench.cli.options import LEADERBOARDS, STORE, console, names, warn_damaged
 from mmbench.cli.running import do, show_failures, show_spent, show_summary, show_there
 from mmbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmbench.jobs import Job
     from mmbench.registry import Registry
 
 
@@ -123,7 +121,9 @@ def run(
                     known.check(kind, name)
 
     from mmbench import datafile
+    from mmbench.cli.plan import show_plan
     from mmbench.leaderboard import Leaderboard, write_leaderboard
+    from mmbench.plan import Plan
     from mmbench.registry import discover
     from mmbench.runner import Grid, expand, resolve, survey
     from mmbench.settings import parse
@@ -172,11 +172,11 @@ def run(
         time_limit=60 * (time_limit or 0.0),
     )
     every = expand(grid, registry, content)
-    content.clear()  # workers read their own
     found = survey(every, results, retry_failed=retry_failed, force=force)
     if dry_run:
-        _show_plan(every, found.todo)
+        show_plan(Plan.of(every, found.todo, results, content, runs_on, registry), store)
         return 0
+    content.clear()  # workers read their own
     show_there(results, found)
     failures = found.failures + do(found.todo, runs_on, results, registry)
     due = {job.key for job in found.todo}
@@ -220,14 +220,3 @@ def check_folder(folder: Path, what: str, option: str) -> None:
         raise UsageError(
             f"cannot write {what} to {folder}: {error.strerror}; choose another {option}"
         ) from error
-
-
-def _show_plan(every: Sequence[Job], todo: Sequence[Job]) -> None:
-    """What would run, and what is there already."""
-    left = {job.key for job in todo}
-    rows = [
-        (job.label, job.dataset, str(job.seed), "to do" if job.key in left else "there", job.key)
-        for job in every
-    ]
-    show("plan", ("method", "data set", "seed", "state", "key"), rows)
-    console().print(f"{len(todo)} of {len(every)} jobs to do")

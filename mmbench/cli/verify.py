@@ -12,7 +12,7 @@ import click
 from mmbench.cli.options import printable, progress
 
 if TYPE_CHECKING:
-    from mmbench.verify import Report
+    from mmbench.findings import Report
 
 
 @click.command()

@@ -26,6 +26,12 @@ class Local(mmbench.Executor):
     name = "local"
     summary = "a process per job, as many at a time as this machine has cores"
 
+    def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int:
+        """One on a GPU, which a process fills."""
+        if any(job.device != "cpu" for group in groups for job in group):
+            return 1
+        return min(self.workers or os.cpu_count() or 1, len(groups))
+
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """At most `workers` at a time. Jobs whose process dies are lost, and the others go on.
 
@@ -33,8 +39,8 @@ class Local(mmbench.Executor):
         on a GPU, whose errors outlive what made them, nor with a time limit, for what hangs has to be killed.
         """
         groups = self.groups(jobs)
+        workers = self.at_a_time(groups)
         on_cpu = all(job.device == "cpu" for job in jobs)
-        workers = (self.workers or os.cpu_count() or 1) if on_cpu else 1  # one process fills a GPU
         if self.workers == 1 and on_cpu and not any(job.time_limit for job in jobs):
             for group in groups:
                 outcomes = work(group, partial(_report_all, report, group))

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,18 @@ class Ray(mmbench.Executor):
             f"--device cuda: the Ray cluster at {self.address} has {there:g} GPUs, and a job takes "
             f"{self.gpus_per_job:g}; use --device cpu"
         )
+
+    def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int | None:
+        """Known of this machine, and of a cluster once it is joined."""
+        ray: Any = import_module("ray")
+        there = os.cpu_count() if self.address == "local" else None
+        if ray.is_initialized():
+            has = ray.cluster_resources()
+            there = int(has.get("CPU", 0))
+            if any(job.device == "cuda" for group in groups for job in group):
+                there = min(there, int(has.get("GPU", 0) / self.gpus_per_job))
+        limits = [limit for limit in (self.workers, there) if limit]
+        return min(*limits, len(groups)) if limits else None
 
     def run(self, jobs: Sequence[Job], work: Work, report: Report) -> Iterator[tuple[Job, Outcome]]:
         """Jobs whose task Ray gives up are lost; those whose task hangs beyond its time limit are overdue."""

@@ -6,7 +6,8 @@ import, so it is imported where it is used: the command line answers without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -29,19 +30,39 @@ def accuracy(truth: np.ndarray, prediction: np.ndarray) -> float:
     return float(accuracy_score(truth, prediction)) if len(truth) else 0.0
 
 
+BLOCK = 256
+"""Predictions judged at a time, so that what is on the way to their scores fits a cache."""
+
+
 def resampled_f1(truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """`weighted_f1` of K predictions under B counts of samples, float64 (B, K): see `Metric.resampled`.
 
     F1 of a class is 2 TP / (true + predicted), sums over samples, and so products with the counts. They
     are of whole numbers, which float32 holds up to 2^24.
     """
+    drawn = np.maximum(counts.sum(1, dtype=np.float64), 1)[:, None]  # (B, 1)
+    own = {c: truth == c for c in np.unique(truth)}
+    parts = {c: counts[:, true] for c, true in own.items()}
+    n = {c: part.sum(1, dtype=np.float64)[:, None] for c, part in parts.items()}
+    complete = bool(own) and np.isin(predictions, list(own)).all()
+    *others, last = own if complete else [*own, None]
     total = np.zeros((len(counts), predictions.shape[1]))
-    for c in np.unique(truth):
-        true, predicted = truth == c, (predictions == c).astype(np.float32)
-        n = counts[:, true].sum(1, dtype=np.float64)[:, None]  # (B, 1)
-        hits = (counts[:, true] @ predicted[true]).astype(np.float64)  # (B, K)
-        total += n * 2 * hits / np.maximum(n + counts @ predicted, 1)
-    return total / np.maximum(counts.sum(1, dtype=np.float64), 1)[:, None]
+    for start in range(0, total.shape[1], BLOCK):
+        at = slice(start, start + BLOCK)
+        left: dict[Any, Any] = dict(n)  # by truth, how many are not predicted one of those before
+        for c in others:
+            said = (predictions[:, at] == c).astype(np.float32)
+            by_truth = {t: parts[t] @ said[true] for t, true in own.items()}
+            left = {t: left[t] - by_truth[t] for t in own}
+            total[:, at] += _weighted(n[c], by_truth, c)
+        if last is not None:
+            total[:, at] += _weighted(n[last], left, last)
+    return total / drawn
+
+
+def _weighted(n: np.ndarray, by_truth: Mapping[Any, np.ndarray], c: Any) -> np.ndarray:
+    """n F1 of a class; by_truth: how many of each are predicted it."""
+    return n * 2 * by_truth[c].astype(np.float64) / np.maximum(n + sum(by_truth.values()), 1)
 
 
 class WeightedF1(mmbench.Metric):

@@ -9,6 +9,7 @@ import pandas as pd
 import mmbench
 from mmbench.leaderboard import AVERAGE, DIGITS, Section
 from mmbench.numbers import fixed
+from mmbench.texts import field
 
 ORDER = [
     "dataset",
@@ -28,6 +29,10 @@ ORDER = [
     "best",
     "star",
 ]
+
+
+TEXT = ["dataset", "data_sha256", "protocol", "method", "metric", "label", "column"]
+"""Columns that hold what somebody wrote, and no number."""
 
 
 class Csv(mmbench.Reporter):
@@ -53,13 +58,14 @@ def _table(dataset: str, section: Section) -> pd.DataFrame:
     averages = {name: p["average"] for name, p in facts["protocols"].items()}
     ids = {name: p["id"] for name, p in facts["protocols"].items()}
     cells = section.cells
-    return cells.assign(
+    table = cells.assign(
         dataset=dataset,
         synthetic=facts["data"]["synthetic"],
         data_sha256=facts["data"]["sha256"][:12],
         column=cells["column"].where(cells["column"] != AVERAGE, cells["protocol"].map(averages)),
         protocol=cells["protocol"].map(ids),
     )
+    return table.assign(**{name: table[name].map(field) for name in TEXT})
 
 
 @mmbench.hookimpl

@@ -13,10 +13,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from markupsafe import Markup, escape
 
 import mmbench
@@ -47,17 +48,11 @@ class Html(mmbench.Reporter):
 
     def render(self, leaderboard: mmbench.Leaderboard) -> str:
         """An HTML document; every text in it that is not ours is escaped."""
-        page = resources.files("mmbench_reporters") / "page"
-        style, script, template = (
-            (page / name).read_text(encoding="utf-8")
-            for name in ("page.css", "page.js", "page.html")
-        )
-        environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        environment.filters |= {"prose": _prose, "fixed": fixed, "label": _label}
+        style, script, template = _page()
         sections = [_section(s, f"s{n}") for n, s in enumerate(leaderboard.sections)]
         rows = [row for s in leaderboard.sections for row in s.rows]
         facts = [s.facts for s in leaderboard.sections]
-        told = environment.from_string(template).render(
+        told = template.render(
             board=leaderboard,
             notice=SYNTHETIC if leaderboard.synthetic else "",
             sections=sections,
@@ -78,6 +73,18 @@ class Html(mmbench.Reporter):
             hashes={"style": _sha256(style), "script": _sha256(script)},
         )
         return told + "\n"
+
+
+@lru_cache(maxsize=1)
+def _page() -> tuple[str, str, Template]:
+    """The style, the script and the template, compiled once."""
+    page = resources.files("mmbench_reporters") / "page"
+    style, script, template = (
+        (page / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
+    )
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"prose": _prose, "fixed": fixed, "label": _label}
+    return style, script, environment.from_string(template)
 
 
 def _sha256(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import mmbench
 from mmbench.jobs import why
 from mmbench.leaderboard import Row, Section
-from mmbench.markdown import prose, table
+from mmbench.markdown import inline, prose, table
 from mmbench.numbers import fixed, share
 from mmbench.summary import (
     QUANTITIES,
@@ -52,8 +52,8 @@ def _section(section: Section) -> Iterator[str]:
     data = section.facts["data"]
     sizes = " / ".join(f"{data['splits'][split]}" for split in ("train", "valid", "test"))
     shapes = ", ".join(f"{m} {s['length']} x {s['width']}" for m, s in data["modalities"].items())
-    yield f"## Data {data['sha256'][:12]}"
-    yield f"{sizes} samples in train / valid / test; frames x features: {shapes}."
+    yield f"## Data {inline(data['sha256'][:12])}"
+    yield f"{sizes} samples in train / valid / test; frames x features: {inline(shapes)}."
     if data["source"]:
         source = ", ".join(f"{key} {value}" for key, value in data["source"].items())
         yield f"Made from: {_escape(source)}."
@@ -62,11 +62,11 @@ def _section(section: Section) -> Iterator[str]:
     labels = section.facts["labels"]
     over = f", mean over {', '.join(labels)}" if len(labels) > 1 else ""
     for protocol, described in section.facts["protocols"].items():
-        yield f"### {described['id']} in short: {headline}{over}"
+        yield inline(f"### {described['id']} in short: {headline}{over}")
         yield _summaries(section, protocol)
         for metric, about in metrics.items():
             if about["in_tables"]:
-                yield f"### {described['id']}: {heading(about)}"
+                yield inline(f"### {described['id']}: {heading(about)}")
                 yield from _folded(_scores(section, protocol, metric), heading(about))
     yield (
         f"{MARK} below the floor: a constant prediction does better. **Bold**: best of its column. "
@@ -166,11 +166,15 @@ def _costs(section: Section) -> str:
 def _explanations(section: Section) -> Iterator[str]:
     facts = section.facts
     for described in facts["protocols"].values():
-        yield f"{described['average']} of {described['id']} = {described['average_formula']}."
+        yield inline(
+            f"{described['average']} of {described['id']} = {described['average_formula']}."
+        )
     for about in facts["metrics"].values():
         if about["in_tables"]:
             better = "higher" if about["higher_is_better"] else "lower"
-            yield f"{about['title']} ({about['id']}): {about['formula']}; {better} is better."
+            yield inline(
+                f"{about['title']} ({about['id']}): {about['formula']}; {better} is better."
+            )
     told = [
         name
         for name in QUANTITIES
@@ -195,7 +199,7 @@ def _explanations(section: Section) -> Iterator[str]:
         "checkpoint per seed, chosen on the validation split, stands for all columns."
     )
     for described in facts["protocols"].values():
-        yield (
+        yield inline(
             f"Masks of {described['id']}: {described['mask_seeds']} per condition, "
             f"SHA-256 {described['sha256'][:12]}."
         )
@@ -204,22 +208,26 @@ def _explanations(section: Section) -> Iterator[str]:
             nominal = {m: condition["rate"] if m in condition["observed"] else 1.0 for m in rates}
             if any(abs(rates[m] - nominal[m]) > 0.005 for m in rates):
                 real = ", ".join(f"{m} {fixed(rate, 3)}" for m, rate in rates.items())
-                yield f"{condition['title']} really hides: {real} (whole frames cannot be split)."
+                yield inline(
+                    f"{condition['title']} really hides: {real} (whole frames cannot be split)."
+                )
     made = {_made_by(manifest["environment"]) for row in section.rows for manifest in row.finished}
-    yield f"Made by {'; '.join(sorted(made))}."
+    yield inline(f"Made by {'; '.join(sorted(made))}.")
     for row in section.rows:
         own = row.finished[0]["metrics"]
         for name, about in facts["metrics"].items():
             had = own.get(name, "none of that name")
             if about["in_tables"] and had != about["id"]:
-                yield f"{row.label} has no score by {about['id']}: it was made with {had}. Run it again."
+                yield inline(
+                    f"{row.label} has no score by {about['id']}: it was made with {had}. Run it again."
+                )
         for manifest in row.failed:
             other = manifest["config"] != row.finished[0]["config"]
             when = " after a change of code or versions" if other else ""
             seed, reason = manifest["job"]["seed"], _escape(why(manifest))
-            yield f"{row.label}, seed {seed}, failed{when}: {reason}"
+            yield f"{_escape(row.label)}, seed {seed}, failed{when}: {reason}"
         if row.superseded:
-            yield f"{row.label}: {row.superseded} older results, of other code or settings, are left out."
+            yield f"{_escape(row.label)}: {row.superseded} older results, of other code or settings, are left out."
 
 
 def _deviations(section: Section) -> Iterator[str]:
@@ -269,7 +277,7 @@ def _table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
 
 def _escape(text: str) -> str:
     """On one line, and neither the end of a cell nor an HTML tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return inline(text).replace("\\|", "\\\\|").replace("|", "\\|")
 
 
 @mmbench.hookimpl
