@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import mmbench
 from mmbench import checkpoints, datafile, runner, work
-from mmbench.checkpoints import train_side_by_side
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
@@ -20,7 +19,7 @@ from mmbench.runner import Grid, expand, resolve, survey
 from mmbench.sources import code_sha256, rules_sha256
 from mmbench.start import QUICK_EPOCHS
 from mmbench.store import Store
-from mmbench.training import Diverged
+from mmbench.training import Diverged, train_side_by_side
 from mmbench_methods.constant import Constant
 
 SCHEDULE = Schedule(heads=10, epochs=1)
