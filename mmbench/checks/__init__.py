@@ -29,9 +29,11 @@ from mmbench.checks import (
     datasets,
     executors,
     importers,
+    learning,
     methods,
     metrics,
     missingness,
+    predictions,
     reporters,
 )
 from mmbench.checks.core import CHECKS, Check
@@ -43,7 +45,17 @@ __all__ = [
     *("Check", "CheckFailed", "NotApplicable", "Result"),
     *("checks_of", "kind_of", "parametrize", "reference", "run_checks"),
 ]
-_MODULES = (methods, missingness, datasets, metrics, executors, reporters, importers)
+_MODULES = (
+    methods,
+    predictions,
+    learning,
+    missingness,
+    datasets,
+    metrics,
+    executors,
+    reporters,
+    importers,
+)
 
 Status = Literal["passed", "failed", "not applicable", "expected"]
 

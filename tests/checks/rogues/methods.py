@@ -12,7 +12,7 @@ from torch import nn
 
 import mmbench
 from mmbench.batching import Split
-from mmbench.checks.methods import LEARNS, MADE
+from mmbench.checks.method import LEARNS, MADE
 from mmbench.tasks import MultiClass
 from tests.checks.rogues.table import rogue
 
