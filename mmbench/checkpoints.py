@@ -22,16 +22,14 @@ import click
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mmbench import attributes, training
-from mmbench.batching import Split
+from mmbench import attributes
 from mmbench.datafile import replacing
-from mmbench.jobs import Job, Progress
-from mmbench.methods import Method
+from mmbench.jobs import Job
+from mmbench.methods import Method, Stage
 from mmbench.missingness import MissingnessSampler
 from mmbench.paths import cache_dir
 from mmbench.seeds import Alone
-from mmbench.streams import seed_of
-from mmbench.training import Diverged, Report, StageLog
+from mmbench.training import Diverged, Memory, Results, StageLog, StageLoop
 
 EVERY = 60.0
 """Seconds of training before the first checkpoint, and between two."""
@@ -41,7 +39,7 @@ KEPT = 30 * 86400.0
 """Seconds after which a checkpoint that nobody came back for is removed."""
 
 
-class Checkpoint:
+class Checkpoint(Memory):
     """The file of jobs that are trained together."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any], every: float | None = None) -> None:
@@ -78,6 +76,70 @@ class Checkpoint:
         """Says that the file is left aside."""
         _notice(f"{self.path} is ignored: {why}. Training begins anew.")
 
+    def begin(
+        self,
+        methods: Sequence[Method],
+        plans: Sequence[Sequence[Stage]],
+        sampler: MissingnessSampler,
+        device: torch.device,
+    ) -> None:
+        """Reads the file, and looks at what the methods hold."""
+        self._methods, self._plans, self._device = methods, plans, device
+        self._held = _Held(self, lambda: attributes.digests(methods, plans, sampler))
+        self._found = self.read(device)
+        if self._found is not None and self._found["fresh"] != self._held.fresh:
+            self.ignored("a method made anew is not what it was")
+            self._found = None
+
+    def is_past(self, number: int) -> bool:
+        """Whether the file was written in a later stage."""
+        past = self._found is not None and number < self._found["stage"]
+        if past and len(self._methods) == 1:  # parameters lie in memory as that stage has left them
+            for step in self._plans[0][number].steps:
+                Alone(self._methods, []).flatten(step.updates)
+        return past
+
+    def enter(self, number: int) -> None:
+        """Puts methods back as they were when the stage began, or keeps how they are."""
+        self._number = number
+        self._before = self._found["before"] if self._found is not None else None
+        if self._before is not None:
+            for method, state in zip(self._methods, self._before["methods"], strict=True):
+                method.load_state_dict(state)
+            _fill(self._methods, self._before["aside"])
+            _draw_from(self._before["random"], self._device)
+        elif number > 0:  # the first begins with methods that are made from their seeds
+            self._held.compare("before", f"the stage {self._plans[0][number].name}")
+            self._before = {
+                "methods": [_cloned(method.state_dict()) for method in self._methods],
+                "aside": [_cloned(own) for own in _aside(self._methods)],
+                "random": _random(self._device),
+            }
+
+    def resume(self, loop: StageLoop, results: Results) -> tuple[int, Results]:
+        """Puts the loop back as it was after the epoch that the file was written in."""
+        self._held.begin()
+        found, self._found = self._found, None
+        if found is None:
+            return 0, results
+        _restore(loop, found["loop"])
+        _fill(self._methods, found["aside"])
+        _draw_from(found["random"], self._device)
+        return found["epoch"], [_result(told) for told in json.loads(found["results"])]
+
+    def keep(self, loop: StageLoop, epoch: int, results: Results) -> None:
+        """Writes the file, if it is time to."""
+        if self.due and self._held.compare("during", f"the stage {loop.stage.name}"):
+            self.write(
+                {
+                    **{"stage": self._number, "epoch": epoch, "before": self._before},
+                    **{"loop": _state(loop), "random": _random(self._device)},
+                    "aside": _aside(self._methods),
+                    "results": json.dumps([_told(result) for result in results]),
+                    "fresh": self._held.fresh,
+                }
+            )
+
     @property
     def due(self) -> bool:
         """Whether it is time to write one."""
@@ -103,95 +165,6 @@ def forget(job: Job) -> None:
     """Removes what is kept of the training of jobs, the last of which is `job`."""
     for path in _folder().glob(f"{job.key}-*.pt"):
         path.unlink(missing_ok=True)
-
-
-def train_side_by_side(
-    methods: Sequence[Method],
-    train_split: Split,
-    valid_split: Split,
-    sampler: MissingnessSampler,
-    seeds: Sequence[int],
-    report: Report,
-    tick: Callable[[], None],
-    checkpoint: Checkpoint,
-) -> list[list[StageLog] | Diverged]:
-    """As `training.train_side_by_side`, bit by bit, from where an interrupted training of `checkpoint` was.
-
-    Its outer loop stands here once more, so that the other stays as it is: results are known by its code.
-    """
-    plans = [list(method.stages()) for method in methods]
-    schedule = methods[0].spec.schedule
-    epochs = [schedule.epochs if s.epochs is None else s.epochs for s in plans[0]]
-    done, total = 0, max(sum(epochs), 1)
-    results: list[list[StageLog] | Diverged] = [[] for _ in methods]
-    device = train_split.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of(*seeds, "dropout"))  # of layers that draw from torch themselves
-        holds = _Held(checkpoint, lambda: attributes.digests(methods, plans, sampler))
-        found = checkpoint.read(device)
-        if found is not None and found["fresh"] != holds.fresh:
-            checkpoint.ignored("a method made anew is not what it was")
-            found = None
-        for number, n_epochs in enumerate(epochs):
-            if found is not None and number < found["stage"]:
-                if len(methods) == 1:  # parameters lie in memory as that stage has left them
-                    for step in plans[0][number].steps:
-                        Alone(methods, []).flatten(step.updates)
-                done += n_epochs
-                continue
-            before = found["before"] if found is not None else None
-            if before is not None:
-                for method, state in zip(methods, before["methods"], strict=True):
-                    method.load_state_dict(state)
-                _fill(methods, before["aside"])
-                _draw_from(before["random"], device)
-            elif number > 0:  # the first begins with methods that are made from their seeds
-                holds.compare("before", f"the stage {plans[0][number].name}")
-                states = [
-                    {name: value.clone() for name, value in method.state_dict().items()}
-                    for method in methods
-                ]
-                aside = [
-                    {name: value.clone() for name, value in own.items()} for own in _aside(methods)
-                ]
-                before = {"methods": states, "aside": aside, "random": _random(device)}
-            stages = [plan[number] for plan in plans]
-            loop = training._StageLoop(
-                methods, stages, train_split, valid_split, sampler, seeds, tick
-            )
-            holds.begin()
-            first = 1
-            if found is not None:
-                first = found["epoch"] + 1
-                results = [_result(told) for told in json.loads(found["results"])]
-                _restore(loop, found["loop"])
-                _fill(methods, found["aside"])
-                _draw_from(found["random"], device)
-                done, found = done + first - 1, None
-                doing = f"going on after {stages[0].name} {first - 1}/{n_epochs}"
-                report(Progress(done / total, doing))
-            for epoch in range(first, n_epochs + 1):
-                if len(loop.failed) < len(seeds):
-                    loop.epoch(epoch)
-                done += 1
-                if checkpoint.due and holds.compare("during", f"the stage {stages[0].name}"):
-                    checkpoint.write(
-                        {
-                            **{"stage": number, "epoch": epoch, "before": before},
-                            **{"loop": _state(loop), "random": _random(device)},
-                            "aside": _aside(methods),
-                            "results": json.dumps([_told(result) for result in results]),
-                            "fresh": holds.fresh,
-                        }
-                    )
-                doing = f"{stages[0].name} {epoch}/{n_epochs}"
-                report(Progress(done / total, doing, loop.ended(seeds)))
-            for i, log in enumerate(loop.finish()):
-                if isinstance(known := results[i], list):
-                    results[i] = loop.failed.get(i) or [*known, log]
-            if all(isinstance(result, Diverged) for result in results):
-                break
-    return results
 
 
 class _Held:
@@ -223,7 +196,7 @@ class _Held:
         return self.checkpoint.refused is None
 
 
-def _state(loop: training._StageLoop) -> dict[str, Any]:
+def _state(loop: StageLoop) -> dict[str, Any]:
     """All that one stage knows; tensors as they are, to be written at once."""
     streams = [rng.bit_generator.state for rng in (*loop.orders, *loop.missing)]
     return {
@@ -240,7 +213,7 @@ def _state(loop: training._StageLoop) -> dict[str, Any]:
     }
 
 
-def _restore(loop: training._StageLoop, state: Mapping[str, Any]) -> None:
+def _restore(loop: StageLoop, state: Mapping[str, Any]) -> None:
     """Into a loop that has just begun; in place, for its optimisers have views of the same memory."""
     if isinstance(loop.seeds, Alone):
         loop.seeds.method.load_state_dict(state["now"])
@@ -264,10 +237,14 @@ def _restore(loop: training._StageLoop, state: Mapping[str, Any]) -> None:
     loop.failed = {i: Diverged(why) for i, why in state["failed"].items()}
 
 
-def _tensors(loop: training._StageLoop) -> dict[str, Any]:
+def _tensors(loop: StageLoop) -> dict[str, Any]:
     seeds = loop.seeds
     state = seeds.method.state_dict() if isinstance(seeds, Alone) else seeds.state
     return {name: value.detach() for name, value in state.items()}
+
+
+def _cloned(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _aside(methods: Sequence[Method]) -> list[dict[str, torch.Tensor]]:
@@ -290,12 +267,12 @@ def _fill(methods: Sequence[Method], aside: Sequence[Mapping[str, torch.Tensor]]
             method.get_buffer(name).copy_(value)
 
 
-def _plateaus(loop: training._StageLoop) -> list[ReduceLROnPlateau | None]:
+def _plateaus(loop: StageLoop) -> list[ReduceLROnPlateau | None]:
     found = [update.plateau for update in loop.updates]
     return [plateau if isinstance(plateau, ReduceLROnPlateau) else None for plateau in found]
 
 
-def _generators(loop: training._StageLoop) -> Iterator[torch.Generator]:
+def _generators(loop: StageLoop) -> Iterator[torch.Generator]:
     for random in (loop.dropout, loop.rng):
         yield from (generator for generator in random.generators if generator is not None)
 

@@ -51,6 +51,10 @@ class StageLog:
     """The same seconds by what they went to: data, forward, backward, validation."""
 
 
+Results = list[list[StageLog] | Diverged]
+"""For each seed its logs, or why it failed."""
+
+
 def train(
     method: Method,
     train_split: Split,
@@ -78,29 +82,42 @@ def train_side_by_side(
     seeds: Sequence[int],
     report: Report = lambda progress: None,
     tick: Callable[[], None] = lambda: None,
-) -> list[list[StageLog] | Diverged]:
+    memory: Memory | None = None,
+) -> Results:
     """Trains each method, all alike but for their parameters, from its seed; what became of each.
 
-    No number depends on who is trained beside whom. `tick` is called after every update. Raises
-    `seeds.NotStackable` if the method cannot be run for several seeds at once; nothing has then been changed.
+    No number depends on who is trained beside whom, nor on what `memory` knows of an interruption. `tick` is
+    called after every update. Raises `seeds.NotStackable` if the method cannot be run for several seeds at
+    once; nothing has then been changed.
     """
+    memory = memory or Memory()
     plans = [list(method.stages()) for method in methods]
     schedule = methods[0].spec.schedule
     epochs = [schedule.epochs if s.epochs is None else s.epochs for s in plans[0]]
     done, total = 0, max(sum(epochs), 1)
-    results: list[list[StageLog] | Diverged] = [[] for _ in methods]
+    results: Results = [[] for _ in methods]
     devices = [train_split.device] if train_split.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed_of(*seeds, "dropout"))  # of layers that draw from torch themselves
+        memory.begin(methods, plans, sampler, train_split.device)
         for number, n_epochs in enumerate(epochs):
+            if memory.is_past(number):
+                done += n_epochs
+                continue
             stages = [plan[number] for plan in plans]
-            loop = _StageLoop(methods, stages, train_split, valid_split, sampler, seeds, tick)
-            for epoch in range(1, n_epochs + 1):
+            name = stages[0].name
+            memory.enter(number)
+            loop = StageLoop(methods, stages, train_split, valid_split, sampler, seeds, tick)
+            last, results = memory.resume(loop, results)
+            done += last
+            if last:
+                report(Progress(done / total, f"going on after {name} {last}/{n_epochs}"))
+            for epoch in range(last + 1, n_epochs + 1):
                 if len(loop.failed) < len(seeds):
                     loop.epoch(epoch)
                 done += 1
-                doing = f"{stages[0].name} {epoch}/{n_epochs}"
-                report(Progress(done / total, doing, loop.ended(seeds)))
+                memory.keep(loop, epoch, results)
+                report(Progress(done / total, f"{name} {epoch}/{n_epochs}", loop.ended(seeds)))
             for i, log in enumerate(loop.finish()):
                 if isinstance(found := results[i], list):
                     results[i] = loop.failed.get(i) or [*found, log]
@@ -109,7 +126,37 @@ def train_side_by_side(
     return results
 
 
-class _StageLoop:
+class Memory:
+    """What outlives an interruption: nothing. mmbench/checkpoints.py has one that is a file.
+
+    It is told how training goes on, in this order, and decides no number.
+    """
+
+    def begin(
+        self,
+        methods: Sequence[Method],
+        plans: Sequence[Sequence[Stage]],
+        sampler: MissingnessSampler,
+        device: torch.device,
+    ) -> None:
+        """Methods are as they were made from their seeds."""
+
+    def is_past(self, number: int) -> bool:
+        """Whether a stage was finished before an interruption, and is left out."""
+        return False
+
+    def enter(self, number: int) -> None:
+        """A stage begins: methods are as those before have left them."""
+
+    def resume(self, loop: StageLoop, results: Results) -> tuple[int, Results]:
+        """The loop of that stage is made: its last epoch before an interruption, else 0, and the results so far."""
+        return 0, results
+
+    def keep(self, loop: StageLoop, epoch: int, results: Results) -> None:
+        """An epoch has ended."""
+
+
+class StageLoop:
     """One stage of one method from some seeds: an epoch at a time, so that it can be watched and stopped."""
 
     def __init__(

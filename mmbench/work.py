@@ -24,7 +24,7 @@ from torch import nn
 import mmbench
 from mmbench import datafile
 from mmbench.batching import Split
-from mmbench.checkpoints import Checkpoint, train_side_by_side
+from mmbench.checkpoints import Checkpoint
 from mmbench.data import SPLITS, Data, DataSpec, Samples
 from mmbench.errors import MmbenchError
 from mmbench.evaluation import evaluate
@@ -36,7 +36,7 @@ from mmbench.seeds import NotStackable
 from mmbench.settings import hyperparameters
 from mmbench.sources import code_sha256, rules_sha256
 from mmbench.start import limited, methods_of, spec_of
-from mmbench.training import Diverged, Report
+from mmbench.training import Diverged, Report, train_side_by_side
 
 
 class NotSupported(Exception):

@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 import click
 import torch
 
-from mmbench import checkpoints, datafile, training
+from mmbench import datafile
 from mmbench.batching import Split
 from mmbench.checkpoints import Checkpoint
 from mmbench.data import DataSpec
 from mmbench.registry import discover
 from mmbench.streams import seed_of
+from mmbench.training import StageLoop
 
 
 def main(method: str = "hrlf", dataset: str = "mosi-twin") -> None:
@@ -31,22 +32,20 @@ def main(method: str = "hrlf", dataset: str = "mosi-twin") -> None:
     made = cls(spec)
     sampler = registry.find("sampler", cls.sampler)(**made.sampler_settings)
     stage = made.stages()[-1]
-    loop = training._StageLoop([made], [stage], train, valid, sampler, [0])
+    loop = StageLoop([made], [stage], train, valid, sampler, [0])
     started = time.process_time()
     loop.epoch(1)
     epoch = time.process_time() - started
     with TemporaryDirectory() as folder:
-        checkpoint = Checkpoint(Path(folder, "checkpoint"), {})
-        look = checkpoints._Held(
-            checkpoint, lambda: checkpoints.attributes.digests([made], [[stage]], sampler)
-        )
+        checkpoint = Checkpoint(Path(folder, "checkpoint"), {}, every=0.0)
+        checkpoint.begin([made], [[stage]], sampler, train.device)
+        checkpoint.enter(0)
+        checkpoint.resume(loop, [])
         times = []
         for _ in range(10):
             started, seen = time.process_time(), time.perf_counter()
-            assert look.compare("during", stage.name), checkpoint.refused
-            checkpoint.write(
-                {"loop": checkpoints._state(loop), "random": checkpoints._random(train.device)}
-            )
+            checkpoint.keep(loop, 1, [])
+            assert checkpoint.refused is None, checkpoint.refused
             times.append((time.process_time() - started, time.perf_counter() - seen))
         size = checkpoint.path.stat().st_size / 2**20
     spent, seen = (1000 * sorted(values)[5] for values in zip(*times, strict=True))

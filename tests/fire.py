@@ -272,7 +272,7 @@ def _child(place: Range, writer: int, prepare: Callable[[], None]) -> None:
 
             setattr(module, name, wrapped)
 
-        entering(training._StageLoop, "epoch", "training")
+        entering(training.StageLoop, "epoch", "training")
         entering(checkpoints, "_restore", "resumed")
         entering(work, "evaluate", "evaluation")
         entering(Store, "save", "saving", "training")

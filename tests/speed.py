@@ -20,7 +20,7 @@ from mmbench.batching import Batch, Split
 from mmbench.data import DataSpec, ModalitySpec
 from mmbench.methods import Method, Stage
 from mmbench.registry import discover
-from mmbench.training import _StageLoop
+from mmbench.training import StageLoop
 from mmbench_datasets.iemocap import SCHEDULE, SIZES, TASK, IEMOCAPTwin
 from mmbench_missing.msm import MSM
 from tests.reference import (
@@ -71,7 +71,7 @@ def spec() -> DataSpec:
     return DataSpec("iemocap-twin", shapes, TASK, SCHEDULE, n_train=SIZES["train"])
 
 
-class _Loop(_StageLoop):
+class _Loop(StageLoop):
     """The training loop without validation, which is not a step's."""
 
     def _validate(self) -> list[float]:

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 import mmbench
-from mmbench import checkpoints, training
+from mmbench import checkpoints
 from mmbench.batching import Split
-from mmbench.checkpoints import Checkpoint, train_side_by_side
+from mmbench.checkpoints import Checkpoint
 from mmbench.data import DataSpec, Schedule
 from mmbench.jobs import Job
 from mmbench.methods import Plateau, Stage, Step
 from mmbench.registry import discover
 from mmbench.streams import seed_of
 from mmbench.tasks import MultiBinary, MultiClass, Regression
-from mmbench.training import Diverged, predict
+from mmbench.training import Diverged, predict, train_side_by_side
 from mmbench_methods.hrlf import HRLF
 from mmbench_methods.late_fusion import LateFusion
 
@@ -70,14 +70,12 @@ class Bench:
 
     def whole(self):
         methods, arguments = self.made()
-        return self.left(methods, training.train_side_by_side(**arguments))
+        return self.left(methods, train_side_by_side(**arguments))
 
     def trained(self, report=lambda progress: None):
         methods, arguments = self.made()
         self.checkpoint = Checkpoint(self.path, {"keys": ["k"]})
-        logs = train_side_by_side(
-            **arguments, report=report, tick=lambda: None, checkpoint=self.checkpoint
-        )
+        logs = train_side_by_side(**arguments, report=report, memory=self.checkpoint)
         return self.left(methods, logs)
 
     def in_pieces(self):
@@ -343,8 +341,7 @@ def test_a_damaged_checkpoint_is_told_and_training_begins_anew(make_data, tmp_pa
     train_side_by_side(
         **arguments,
         report=lambda p: told.append(p.doing),
-        tick=lambda: None,
-        checkpoint=checkpoint,
+        memory=checkpoint,
     )
     assert told[0] == "one 1/3"
     said = capsys.readouterr().err

@@ -173,6 +173,14 @@ def test_a_failure_is_a_row_with_its_reason(folder, capsys):
     assert failed["status"] == "failed" and "Traceback" in failed["traceback"]
 
 
+def test_a_method_that_does_not_apply_is_a_row_and_no_failure_of_the_run(folder, capsys):
+    for _ in range(2):
+        assert run("--method", "picky,constant", "--seeds", "2") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert out.count("picky on small: not applicable: needs a fourth modality") == 1
+        assert "--retry-failed" not in out
+
+
 def test_quick_results_are_marked_and_kept_apart(folder):
     assert run("--method", "constant", "--quick") == 0
     assert run("--method", "constant", "--seeds", "1") == 0

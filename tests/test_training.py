@@ -293,13 +293,13 @@ def test_plateau_lowers_the_rate(make_data):
             )
             return [mmbench.Stage("only", "complete", [step])]
 
-    from mmbench.training import _StageLoop
+    from mmbench.training import StageLoop
 
     data = make_data(TASK)
     spec = DataSpec(data.name, data.modalities(), TASK, Schedule(learning_rate=0.8))
     method = Stuck(spec)
     splits = Split(data.splits["train"]), Split(data.splits["valid"])
-    loop = _StageLoop([method], [method.stages()[0]], *splits, MSM(), [0])
+    loop = StageLoop([method], [method.stages()[0]], *splits, MSM(), [0])
     for epoch in (1, 2, 3):
         loop.epoch(epoch)
     assert loop.updates[0].optimiser.param_groups[0]["lr"] == pytest.approx(0.2)

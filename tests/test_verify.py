@@ -398,6 +398,14 @@ def test_a_success_made_a_failure_is_named(alone):
     assert 'status: says "failed", yet there are scores' in text and "reason: is missing" in text
 
 
+def test_a_kind_of_failure_that_there_is_not_is_named_and_none_is_an_old_ones(place):
+    (folder,) = place.glob("runs/tiny/fails/seed-0-*")
+    alter(folder, lambda m: m.update(kind="bad luck"))
+    assert 'kind: says "bad luck", expected one of exception, ' in told(check(place))
+    alter(folder, lambda m: m.pop("kind"))
+    assert "kind" not in told(check(place))
+
+
 def test_a_failure_made_a_success_is_named(place):
     (folder,) = place.glob("runs/tiny/fails/seed-0-*")
     alter(folder, lambda m: m.update(status="finished"))

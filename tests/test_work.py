@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import mmbench
 from mmbench import checkpoints, datafile, runner, work
-from mmbench.checkpoints import train_side_by_side
 from mmbench.data import Schedule
 from mmbench.errors import UsageError
 from mmbench.executors import Executor
@@ -20,7 +19,7 @@ from mmbench.runner import Grid, expand, resolve, survey
 from mmbench.sources import code_sha256, rules_sha256
 from mmbench.start import QUICK_EPOCHS
 from mmbench.store import Store
-from mmbench.training import Diverged
+from mmbench.training import Diverged, train_side_by_side
 from mmbench_methods.constant import Constant
 
 SCHEDULE = Schedule(heads=10, epochs=1)
@@ -280,6 +279,10 @@ def too_much():
     return torch.empty(1 << 60)
 
 
+def no_room():
+    raise torch.OutOfMemoryError("CUDA out of memory")  # as on a GPU
+
+
 def off():
     raise SystemExit("sys.exit")
 
@@ -290,6 +293,7 @@ def off():
         (lambda: 1 / 0, "exception", "ZeroDivisionError: division by zero"),
         (too_much, "out of memory", "RuntimeError: .*can't allocate memory"),
         (lambda: np.empty(1 << 50), "out of memory", ".*MemoryError: Unable to allocate"),
+        (no_room, "out of memory", "OutOfMemoryError: CUDA out of memory"),
         (off, "exception", "SystemExit: sys.exit"),
     ],
 )

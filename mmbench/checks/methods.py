@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmbench import checkpoints, datafile
+from mmbench import datafile
 from mmbench.batching import Batch, Split
 from mmbench.checkpoints import Checkpoint
 from mmbench.checks import made_up
@@ -105,13 +105,10 @@ class Subject:
             **methods[0].sampler_settings
         )
         train, valid = where.split("train"), where.split("valid")
-        if interruption is None:
-            results = train_side_by_side(methods, train, valid, sampler, seeds)
-        else:
-            report, checkpoint = interruption
-            results = checkpoints.train_side_by_side(
-                methods, train, valid, sampler, seeds, report, lambda: None, checkpoint
-            )
+        report, memory = interruption or (lambda progress: None, None)
+        results = train_side_by_side(
+            methods, train, valid, sampler, seeds, report=report, memory=memory
+        )
         for result in results:
             if isinstance(result, Diverged):
                 raise result

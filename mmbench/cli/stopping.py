@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import select
 import signal
@@ -82,10 +81,8 @@ def leave(stopped: BaseException) -> NoReturn:
     say()
     if not isinstance(stopped, Stopped):
         sys.exit(128 + signal.SIGINT)
-    # what tidies up at the end does so; but not the interpreter itself, which takes long with torch in it,
-    # and lets no thread watch
-    with suppress(Exception):
-        atexit._run_exitfuncs()
+    # not by way of the interpreter's end: with torch or Ray in it that takes seconds, and no thread can watch;
+    # what a command has opened it has closed on its way here
     os._exit(stopped.status)
 
 

@@ -11,6 +11,7 @@ from mmbench.leaderboard import Leaderboard, write_leaderboard
 from mmbench.registry import discover
 from mmbench.store import Store
 from mmbench_reporters.csv import Csv
+from mmbench_reporters.html import Html
 from mmbench_reporters.markdown import Markdown
 
 
@@ -145,6 +146,21 @@ def test_what_would_break_a_table_is_escaped(make_manifest):
     odd["protocols"]["inter"]["conditions"][0]["title"] = "p|q"
     text = Markdown().render(Leaderboard.from_manifests("small", [failed, odd]))
     assert r"| &lt;lambda>() of x\|y failed |" in text and r"p\|q" in text
+
+
+def test_each_reason_is_told_once_by_its_kind_and_with_its_seeds(make_manifest):
+    def failed(seed, reason, **more):
+        return {**make_manifest("beta", seed, reason=reason), **more}
+
+    manifests = [failed(0, "x", kind="diverged"), failed(1, "boom"), failed(2, "boom")]
+    found = Leaderboard.from_manifests("small", [*manifests, make_manifest("alpha")])
+    told = [line for line in Markdown().render(found).splitlines() if line.startswith("| beta")]
+    assert [" ".join(line.split()) for line in told] == [
+        "| beta | diverged: x (seed 0) |",
+        "| beta | boom (seed 1, 2) |",
+    ]
+    page = Html().render(found)
+    assert "diverged: x" in page and page.count("boom") == 2
 
 
 def test_failures_are_told_with_their_reasons(text):
