@@ -534,11 +534,10 @@ def test_manifests_without_what_newer_ones_have_are_compared_too(pair, store, ma
     ("alter", "told"),
     [
         (lambda text: text.splitlines()[0], "no line below its header"),
-        (lambda text: text.replace("0.600000", "nan"), "is no number"),
-        (lambda text: text.replace("0.600000", "inf"), "is infinite"),
-        (lambda text: text.replace("0.600000", "1e999"), "is infinite"),
+        (lambda text: re.sub(r"0\.60*\b", "nan", text), "is no number"),
+        (lambda text: re.sub(r"0\.60*\b", "inf", text), "is infinite"),
+        (lambda text: re.sub(r"0\.60*\b", "1e999", text), "is infinite"),
         (lambda text: text.replace("mean", "spread"), "no column mean"),
-        (lambda text: text.replace(",f1,", ',"f1,'), "not a leaderboard"),
     ],
 )
 def test_a_csv_that_is_none_is_refused_in_one_line(csv, make_manifest, registry, alter, told):
