@@ -137,29 +137,31 @@ class Store:
         """Makes a whole result appear where it belongs, in place of what is there."""
         target.parent.mkdir(parents=True, exist_ok=True)
         aside: list[Path] = []
+        placed = False
         try:
-            while True:
+            while not placed:
                 try:
                     folder.rename(target)
-                    break
+                    placed = True
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
-                # A folder cannot be replaced at once. A crash before the next turn leaves what was here in
-                # `aside`, whole, and the new one in `folder`: `_recover` finds both.
-                aside.append(self._unfinished() / target.name)
-                with suppress(FileNotFoundError):  # another writer was faster
-                    target.rename(aside[-1])
+                    # A folder cannot be replaced at once. A crash before the next turn leaves what was here in
+                    # `aside`, whole, and the new one in `folder`: `_recover` finds both.
+                    aside.append(self._unfinished() / target.name)
+                    with suppress(FileNotFoundError):  # another writer was faster
+                        target.rename(aside[-1])
             for above in (target.parent, target.parent.parent, self.root):
                 _flush(above)
         except BaseException:
-            for old in filter(Path.exists, aside):
-                with suppress(OSError):  # another writer's stands there by now
-                    old.rename(target)
+            if not placed:
+                for old in filter(Path.exists, aside):
+                    with suppress(OSError):  # another writer's stands there by now
+                        old.rename(target)
             raise
         finally:
             for old in aside:
-                if target.exists():
+                if placed or target.exists():  # not there: another writer has just moved it away
                     shutil.rmtree(old.parent, ignore_errors=True)
 
     def _recover(self) -> None:
