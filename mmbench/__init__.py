@@ -68,7 +68,9 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'mmbench' has no public name {name!r}")
-    return getattr(import_module(f"mmbench.{_MODULE_OF[name]}"), name)
+    value = getattr(import_module(f"mmbench.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # asked for once
+    return value
 
 
 def __dir__() -> list[str]:

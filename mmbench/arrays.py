@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -69,16 +70,21 @@ def to_bytes(contents: Mapping[str, np.ndarray]) -> bytes:
     groups, made = h5py.h5p.create(h5py.h5p.LINK_CREATE), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     groups.set_create_intermediate_group(True)
     made.set_obj_track_times(False)
+    made.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # all of it is written
+    alike: dict[Any, tuple[h5py.h5s.SpaceID, h5py.h5t.TypeID]] = {}
     with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
         for name, array in contents.items():
             if array.dtype.kind in "UO":
                 file.create_dataset(name, data=array.tolist(), dtype=h5py.string_dtype())
                 continue
             array = np.asarray(array, order="C")
-            space = h5py.h5s.create_simple(array.shape)
-            kind = h5py.h5t.py_create(array.dtype, logical=True)
+            sort = array.shape, array.dtype
+            if sort not in alike:
+                kind = h5py.h5t.py_create(array.dtype, logical=True)
+                alike[sort] = h5py.h5s.create_simple(array.shape), kind
+            space, kind = alike[sort]
             dataset = h5py.h5d.create(file.id, name.encode(), kind, space, made, groups)
-            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array, kind)
         file.flush()
         return file.id.get_file_image()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ VALUES = 2_000_000
 DEPTH = 32
 """Of lists and objects in each other; a leaderboard has 9."""
 
-NESTED = (dict, list)
+LARGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{200}")
+"""Whatever may be beyond the largest float."""
+NESTED = frozenset((dict, list))
+"""Types, as `json` makes them."""
 
 
 def read(path: Path, limit: int) -> Any:
@@ -31,7 +35,9 @@ def parse(found: bytes, path: Path) -> Any:
     try:
         if sum(map(found.count, (b",", b"[", b"{"))) > VALUES:
             raise DataError(f"{path}: refused, it has more than {VALUES} values")
-        told = json.loads(found.decode("utf-8"), parse_constant=_constant, parse_float=_float)
+        large = LARGE.search(found)  # else no number is infinite, and Python need not look at each
+        finite = _float if large else None
+        told = json.loads(found.decode("utf-8"), parse_constant=_constant, parse_float=finite)
         _check_depth(told)
     except RecursionError as error:
         raise DataError(f"{path}: {_too_deep()}") from error
@@ -52,15 +58,10 @@ def _float(digits: str) -> float:
 
 
 def _check_depth(told: Any) -> None:
-    level = [told]
-    for _ in range(DEPTH + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, NESTED)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, NESTED)
-        ]
+    level = [told] if type(told) in NESTED else []
+    for _ in range(DEPTH):
+        parts = (outer.values() if type(outer) is dict else outer for outer in level)
+        level = [inner for part in parts for inner in part if type(inner) in NESTED]
     if level:
         raise ValueError(_too_deep())
 

@@ -259,8 +259,8 @@ def read_manifest(path: Path, *, sealed: bool = True) -> dict[str, Any]:
         if not isinstance(manifest["job"]["dataset"], str):
             raise ValueError("its job names no data set")
         if sealed and manifest.pop("sha256", None) is not None:
-            body, _, _ = text.rpartition(_SEAL)
-            if text != _sealed(f"{body.decode()}\n}}"):
+            body, _, rest = text.rpartition(_SEAL)
+            if rest != _hashed(body):
                 raise ValueError("altered since it was written")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a manifest ({error!r})") from error
@@ -333,7 +333,11 @@ _SEAL = b',\n "sha256": "'
 def _sealed(text: str) -> bytes:
     """A JSON object with one more value at its end: the SHA-256 of all before it."""
     body = text.rstrip("\n").removesuffix("}").rstrip("\n").encode()
-    return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    return body + _SEAL + _hashed(body)
+
+
+def _hashed(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 def _write_arrays(path: Path, contents: Mapping[str, np.ndarray]) -> str:
