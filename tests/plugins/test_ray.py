@@ -159,8 +159,10 @@ def test_a_killed_machine_loses_no_cell(session, nodes):
     go = session.folder / "go"
     words = ("--method", "linear", "--set", f"linear.wait={go}", "--seeds", "3", *nodes.words)
     process = session.start(*words, **nodes.environment)
-    waiting(session, 3)
+    pids = waiting(session, 3)
     nodes.tell("kill")
+    # its two workers follow it, but might go on for a moment if they could
+    wait_for(lambda: sum(not Path(f"/proc/{pid}").exists() for pid in pids) == 2)
     go.touch()
     out, _ = process.communicate(timeout=240)
     nodes.tell("add")
