@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -298,10 +298,17 @@ def count(modules: Sequence[nn.Module]) -> int:
     return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
 
 
+STATUS = Path("/proc/self/status")
+
+
 def peak_memory_mib(device: torch.device) -> float:
     """The most memory that this process, or its part of the GPU, has held, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    # on Linux, what rusage says may be the parent's
+    with suppress(OSError, IndexError, ValueError):
+        (held,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(held.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

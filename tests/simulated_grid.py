@@ -7,7 +7,6 @@ ones and made up, which is told but not counted. For each stage: seconds, those 
 that use the machine do not lengthen as much, and the most memory that the process has held until then.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 import mmbench
 from mmbench.data import Data, DataSpec, ModalitySpec, Samples, Schedule
@@ -29,11 +29,12 @@ from mmbench.registry import Registry, discover
 from mmbench.runner import Grid, expand, survey
 from mmbench.store import Store
 from mmbench.tasks import MultiBinary, Regression, Task
-from mmbench.work import metrics_for
+from mmbench.work import metrics_for, peak_memory_mib
 from mmbench_executors.local import Local
 from mmbench_missing.inter import Inter
 from mmbench_missing.intra import Intra
 
+CPU = torch.device("cpu")
 METHODS, DATASETS, SEEDS, MASKS = 9, 10, 5, 5
 SAMPLES = 300
 FORMS = ("md", "csv", "json", "html")
@@ -190,12 +191,6 @@ def stage(name: str, seconds: float, epochs: int) -> dict[str, Any]:
     }
 
 
-def peak_mib() -> float:
-    """The most memory that this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def measure(
     samples: int = SAMPLES, datasets: int = DATASETS, forms: Sequence[str] = FORMS
 ) -> dict[str, list[float]]:
@@ -208,7 +203,7 @@ def measure(
         now = time.perf_counter(), time.process_time()
         spent = found.setdefault(name, [0.0, 0.0, 0.0])
         spent[:2] = (s + b - a for s, a, b in zip(spent, start, now, strict=False))
-        spent[2] = peak_mib()
+        spent[2] = peak_memory_mib(CPU)
         start = now
 
     with TemporaryDirectory() as name:

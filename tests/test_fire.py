@@ -12,6 +12,7 @@ from tests import fire
 def place(tmp_path, cache, monkeypatch):
     for module in (fire.work, fire.runner, fire.verify):
         monkeypatch.setattr(module, "code_sha256", fire._code_sha256)
+    monkeypatch.setattr(fire.checkpoints, "EVERY", 0.0)  # as its plugin does, but put back
     (tmp_path / "range").mkdir()
     return tmp_path / "range"
 
