@@ -1,7 +1,8 @@
 """Writes every file of this folder that comes from results: `tox run -e publish -- [STORE]`.
 
 Of each synthetic data set in STORE its JSON, and from each JSON that is here, of the store or older, the
-tables, the figures, the index in README.md and the rates that `mmbench run --dry-run` goes by. The points of an embedding are not made here, but drawn. A test does the same and compares every byte.
+tables, the figures, the index in README.md and the rates that `mmbench run --dry-run` goes by. The points of
+an embedding are not made here, but drawn. A test does the same and compares every byte.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import click
 
 from mmbench import board as boards
 from mmbench import figures, plan
-from mmbench.datafile import replacing
 from mmbench.errors import MmbenchError, UsageError
 from mmbench.figures import embedding
 from mmbench.leaderboard import Leaderboard, Row
@@ -34,7 +34,7 @@ def take(store: Store, folder: Path) -> Iterator[Path]:
         if registry.find("dataset", dataset).synthetic:
             path = folder / f"{dataset}{boards.SUFFIX}"
             board = Leaderboard.from_store(store, dataset, registry)
-            yield _write(path, boards.write(board).encode())
+            yield figures.put(boards.write(board).encode(), path)
 
 
 def rendered(folder: Path) -> Iterator[tuple[Path, bytes]]:
@@ -140,14 +140,6 @@ def _dates(rows: list[Row]) -> list[str]:
     return sorted(m["finished"][:10] for row in rows for m in row.finished)
 
 
-def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-        temporary.chmod(0o644)
-    return path
-
-
 def main(arguments: list[str]) -> None:
     """One argument at most: a store."""
     if len(arguments) > 1:
@@ -159,7 +151,7 @@ def main(arguments: list[str]) -> None:
             click.echo(f"wrote {path}")
     for path, content in (*rendered(HERE), (RATES, rates(HERE))):
         if not path.is_file() or path.read_bytes() != content:
-            click.echo(f"wrote {_write(path, content)}")
+            click.echo(f"wrote {figures.put(content, path)}")
 
 
 if __name__ == "__main__":

@@ -177,9 +177,7 @@ def _name(group: h5py.h5g.GroupID) -> str:
 def _claim(dataset: h5py.h5d.DatasetID, place: str, limit: int) -> int:
     """How many bytes reading a dataset takes; DataError if it is not plain."""
     item = dataset.get_type().get_size()
-    if (
-        dataset.get_offset() is None
-    ):  # else its values lie as they are, one after the other, in the file
+    if dataset.get_offset() is None:  # else its values lie in the file as they are, in a row
         _check_layout(dataset.get_create_plist(), item, place, limit)
     sizes = dataset.get_space().get_simple_extent_dims()
     return 0 if sizes is None else math.prod(sizes) * item  # None: no space at all

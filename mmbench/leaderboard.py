@@ -153,16 +153,14 @@ class Leaderboard:
         return any(manifest.get("data", {}).get("synthetic", False) for manifest in facts)
 
     @classmethod
-    def from_store(cls, store: Store, dataset: str, registry: Registry) -> Leaderboard:
-        """The leaderboard of a store's results, with tests from its predictions.
+    def from_store(
+        cls, store: Store, dataset: str, registry: Registry | None = None
+    ) -> Leaderboard:
+        """The leaderboard of a store's results, with tests from its predictions if a registry has their metrics.
 
         DataError if they are not laid out as this version writes them: they may be a stranger's.
         """
-        return cls.of_stranger(store, dataset, Tests(store, registry))
-
-    @classmethod
-    def of_stranger(cls, store: Store, dataset: str, tests: Tests | None = None) -> Leaderboard:
-        """As `from_manifests`, of what a store has; DataError where that raises, or a part is not what it should be."""
+        tests = None if registry is None else Tests(store, registry)
         try:
             board = cls.from_manifests(dataset, store.manifests(dataset), tests)
             for section in board.sections:

@@ -182,10 +182,11 @@ class Plan:
         used: dict[str, None] = {}
         for (dataset, label), group in by_cell.items():
             work = _work_of(group[0], data[dataset], registry)
-            estimate, rate = None, closest(group[0], work, own, theirs)
+            estimate, rate = None, closest(group[0], work, own)
+            if foreign := rate is None:
+                rate = closest(group[0], work, theirs)
             own_left = [job.key for job in group if job.key in left]
             if rate is not None:
-                foreign = rate in theirs
                 estimate = _estimate(rate, work, dataset, label, foreign=foreign)
                 if foreign and own_left:
                     used[rate.device] = None
@@ -215,30 +216,28 @@ def span(seconds: Iterable[float], workers: int) -> float:
     return max(loads)
 
 
-def closest(job: Job, work: Work, *places: Sequence[Rate]) -> Rate | None:
-    """The rate to go by: of the same method, device and speed of looking; from the first place that has any.
+def closest(job: Job, work: Work, rates: Sequence[Rate]) -> Rate | None:
+    """The rate to go by: of the same method and device, and no first look for a whole run.
 
     The same data set and settings first, then the data set whose updates are most alike.
     """
-    for rates in places:
-        fit = [
-            rate
-            for rate in rates
-            if rate.method == job.method
-            and _kind(rate.device) == _kind(job.device)
-            and (job.quick or not rate.quick)  # a first look tells little of a whole run
-        ]
-        if fit:
-            return min(
-                fit,
-                key=lambda rate: (
-                    rate.dataset != job.dataset,
-                    rate.quick != job.quick,
-                    rate.label != job.label,
-                    abs(math.log(rate.work.update / work.update)),
-                ),
-            )
-    return None
+    fit = [
+        rate
+        for rate in rates
+        if rate.method == job.method
+        and _kind(rate.device) == _kind(job.device)
+        and (job.quick or not rate.quick)
+    ]
+    return min(
+        fit,
+        key=lambda rate: (
+            rate.dataset != job.dataset,
+            rate.quick != job.quick,
+            rate.label != job.label,
+            abs(math.log(rate.work.update / work.update)),
+        ),
+        default=None,
+    )
 
 
 def rates(manifests: Iterable[Mapping[str, Any]]) -> list[Rate]:

@@ -132,7 +132,7 @@ def _csv(origin: str, text: str) -> Side:
 
 def _store(origin: str, registry: Registry) -> Side:
     store = Store(Path(origin))
-    found = [Leaderboard.of_stranger(store, name) for name in store.datasets()]
+    found = [Leaderboard.from_store(store, name) for name in store.datasets()]
     if not any(board.sections for board in found):
         raise UsageError(f"{origin}: a folder without a finished result; expected a store")
     return replace(_boards(origin, found, registry), store=store)

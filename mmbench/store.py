@@ -8,8 +8,8 @@ A manifest has `schema`, `status` ("finished" or "failed"), `key` (of everything
 numbers), `config` (the same without the seed), `job`, `data`, `method`, `protocols`, `metrics`, `floor`,
 `scores`, `averages`, `training`, `parameters`, `seconds`, `environment` and `predictions_sha256`; a
 failure has `kind` (mmbench/jobs.py; old ones have none), `reason` and `traceback` instead of what it did not
-reach. `representations` is there if they were asked for: their `condition` and `sha256`, or why they are `absent`. Last comes `sha256`, of all the rest;
-results of before it was written are read without.
+reach. `representations` is there if they were asked for: their `condition` and `sha256`, or why they are
+`absent`. Last comes `sha256`, of all the rest; results of before it was written are read without.
 
 A result is written beside the others, as `.unfinished-<host>-<process>-<random>`, and appears by a rename. One that
 is replaced is first moved into such a folder. Whatever a killed writer left there whole is put in its place by
@@ -19,7 +19,6 @@ the next run.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import platform
@@ -34,9 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from mmbench import bounded, plainjson
-from mmbench.arrays import arrays, content, to_bytes
-from mmbench.arrays import sha256 as found_sha256
+from mmbench import arrays, bounded, plainjson
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import SCHEMA, Job, Outcome
 
@@ -217,10 +214,10 @@ class Store:
 
     def _arrays(self, manifest: Mapping[str, Any], name: str, sha256: str) -> dict[str, np.ndarray]:
         path = self.folder(manifest["job"], manifest["key"]) / name
-        found = content(path)
-        if found_sha256(found) != sha256:
+        found = arrays.content(path)
+        if arrays.sha256(found) != sha256:
             raise DataError(f"{path}: altered since it was written; delete its folder, run again")
-        return arrays(found, path)
+        return arrays.arrays(found, path)
 
     def _all(self, dataset: str | None) -> Iterator[tuple[Path, dict[str, Any] | None]]:
         for folder in self.folders(dataset):
@@ -309,11 +306,11 @@ def _whole(folder: Path) -> dict[str, Any] | None:
     expected[REPRESENTATIONS] = about.get("sha256") if isinstance(about, dict) else None
     try:
         good = all(
-            _sha256(folder / name) == sha256
+            arrays.sha256(arrays.content(folder / name)) == sha256
             for name, sha256 in expected.items()
             if sha256 is not None
         )
-    except OSError:
+    except DataError:
         return None
     status = manifest.get("status")
     complete = status == "failed" or (status == "finished" and expected[PREDICTIONS] is not None)
@@ -337,14 +334,14 @@ def _sealed(text: str) -> bytes:
 
 
 def _hashed(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    return arrays.sha256(body).encode() + b'"\n}\n'
 
 
 def _write_arrays(path: Path, contents: Mapping[str, np.ndarray]) -> str:
     """Writes them as HDF5; its SHA-256. Made in memory, for HDF5 does not get over a disk that is full."""
-    content = to_bytes(contents)
+    content = arrays.to_bytes(contents)
     _write(path, content)
-    return found_sha256(content)
+    return arrays.sha256(content)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -353,10 +350,6 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _flush(path: Path) -> None:

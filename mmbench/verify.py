@@ -201,10 +201,9 @@ class _Result:
         cls, dataset = (self.here.find(kind, job[kind]) for kind in ("method", "dataset"))
         if isinstance(cls, str):
             yield self._unchecked(f"{cls}: code, defaults, privileges")
-        elif (
-            self.here.code(cls, None if isinstance(dataset, str) else dataset)
-            != (job["code_sha256"])
-        ):
+            return
+        code = self.here.code(cls, None if isinstance(dataset, str) else dataset)
+        if code != job["code_sha256"]:
             yield self._unchecked(
                 "the method's code differs from what is here: defaults, privileges"
             )

@@ -80,12 +80,13 @@ class Bench:
 
     def in_pieces(self):
         """Interrupted after every epoch, and each time begun anew by a new method."""
-        self.told = []
+        self.told, self.shares = [], []
         while True:
 
             def report(progress):
                 if progress.epochs:
                     self.told.append(progress.doing)
+                    self.shares.append(progress.share)
                     raise Interrupted
 
             try:
@@ -161,6 +162,7 @@ class Small(mmbench.Method):
 def test_what_layers_draw_from_torch_itself_goes_on_too(make_data, tmp_path):
     bench = Bench(make_data, Small, tmp_path / "c.pt")
     assert bench.in_pieces() == bench.whole() and len(bench.told) == 5
+    assert bench.shares == [n / 5 for n in range(1, 6)]
 
 
 @pytest.mark.parametrize("cls", [LateFusion, HRLF])
@@ -256,6 +258,20 @@ class Preparing(Between):
 
 def test_what_prepare_leaves_is_made_again_from_what_it_was_made_from(make_data, tmp_path):
     bench = Bench(make_data, Preparing, tmp_path / "c.pt")
+    assert bench.in_pieces() == bench.whole() and len(bench.told) == 5
+
+
+class Drawing(Preparing):
+    """What it prepares it draws from torch's own generator."""
+
+    name = "drawing"
+
+    def prepare(self, batches):
+        self.scale = float(torch.rand(()))
+
+
+def test_what_prepare_draws_it_draws_again(make_data, tmp_path):
+    bench = Bench(make_data, Drawing, tmp_path / "c.pt")
     assert bench.in_pieces() == bench.whole() and len(bench.told) == 5
 
 

@@ -64,12 +64,6 @@ def test_rates_of_another_method_device_or_a_first_look_say_nothing(other):
     assert closest(JOB, WORK, [replace(RATE, **other)]) is None
 
 
-def test_what_was_measured_here_goes_before_what_was_published():
-    here = replace(RATE, dataset="other")
-    assert closest(JOB, WORK, [here], [RATE]) is here
-    assert closest(JOB, WORK, [], [RATE]) is RATE
-
-
 def test_a_rate_is_the_median_of_the_newest_configuration(make_manifest):
     slow = make_manifest(seed=3, code="old", finished="2025-01-01T00:00:00+00:00")
     slow["seconds"]["train"] = 999.0
@@ -113,7 +107,11 @@ def test_published_rates_are_of_whole_runs_and_name_their_machine():
 @pytest.fixture
 def planned(tmp_path, make_data, make_manifest, monkeypatch):
     """A plan of four seeds of `alpha`: one is there, one has failed; and of one of `beta`, never measured."""
-    monkeypatch.setattr(module, "published", lambda: [])
+    monkeypatch.setattr(module, "published", list)
+    return plan_of(tmp_path, make_data, make_manifest)
+
+
+def plan_of(tmp_path, make_data, make_manifest):
     store = Store(tmp_path / "runs")
     store.check_writable()
     jobs = [replace(JOB, seed=seed) for seed in range(4)] + [replace(JOB, method="beta")]
@@ -133,6 +131,18 @@ def test_a_plan_counts_what_is_there_what_failed_and_what_is_left(planned):
     assert planned.span == pytest.approx(2 * alpha.estimate.seconds)
     assert planned.mib == pytest.approx(2 * alpha.estimate.mib)
     assert alpha.estimate.source == "1 seed here" and not alpha.estimate.published
+
+
+def test_what_was_measured_here_goes_before_what_was_published(
+    tmp_path, make_data, make_manifest, monkeypatch
+):
+    manifest = make_manifest()
+    manifest["job"]["schedule"] |= {"epochs": 10, "batch_size": 10}
+    alike, beta = rates([manifest])[0], replace(RATE, method="beta")
+    monkeypatch.setattr(module, "published", lambda: [alike, beta])
+    cells = plan_of(tmp_path, make_data, make_manifest).cells
+    assert [cell.estimate.published for cell in cells] == [False, True]
+    assert cells[0].estimate.source == "1 seed here"
 
 
 def test_a_plan_is_aligned_text_where_nobody_looks_and_says_what_is_unknown(planned, capsys):

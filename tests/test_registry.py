@@ -1,5 +1,6 @@
 """mmbench/registry.py: one broken plugin never hurts the others, and every mistake is named."""
 
+import os
 import sys
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -306,3 +307,14 @@ def test_an_installed_plugin_can_be_disabled(install, monkeypatch):
     install("import transformers_not_here")
     monkeypatch.setenv("MMBENCH_DISABLE_PLUGINS", "other, stranger")
     assert not discover().broken
+
+
+def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "number.py"
+    found = []
+    for number in (1, 2):
+        path.write_text(f"NUMBER = {number}\n")
+        os.utime(path, (1e9, 1e9))  # of the same length, too
+        found.append(registry._import_file(path).NUMBER)
+    assert found == [1, 2]

@@ -271,6 +271,21 @@ def test_a_failure_never_takes_the_place_of_a_finished_result(store):
     assert [m["reason"] for m in store.manifests()] == ["killed"]
 
 
+def test_a_writer_leaves_nothing_though_another_takes_its_result_away(store, monkeypatch):
+    path = store.save(outcome(mark=1.0))
+    flush = module._flush
+
+    def taken(folder):
+        if folder == path.parent:  # it has just been placed
+            path.rename(store.root / "elsewhere")
+        flush(folder)
+
+    monkeypatch.setattr(module, "_flush", taken)
+    store.save(outcome(mark=2.0))
+    assert (store.root / "elsewhere").exists()
+    assert not list(store.root.glob(f"{module.UNFINISHED}*"))
+
+
 def _write_many(root, worker, count):
     store = Store(Path(root))
     for turn in range(count):

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,8 @@ class Ray(mmbench.Executor):
 
     def at_a_time(self, groups: Sequence[Sequence[Job]]) -> int | None:
         """Known of this machine, and of a cluster once it is joined."""
-        ray: Any = import_module("ray")
+        import ray
+
         there = os.cpu_count() if self.address == "local" else None
         if ray.is_initialized():
             has = ray.cluster_resources()
