@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ PLAIN = (
 """Types whose bytes in a file are those in memory."""
 ROW = np.dtype([("size", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 """A text of variable length, in a dataset: where it lies."""
+HEAD = struct.Struct("<H6xQ")
+"""The head of a heap of such texts, and of each text there: its number, and its size."""
 
 
 def content(path: Path) -> bytes:
@@ -147,17 +150,18 @@ def _heap(found: bytes, at: int) -> Iterator[tuple[int, tuple[int, int]]]:
 
     Source: HDF5 File Format Specification 3.0, III.E.
     """
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(found[at : at + size], "little")
-
-    end = at + number(at + 8, 8)
-    if found[at : at + 4] != b"GCOL" or end > len(found):
+    end = at
+    if found[at : at + 4] == b"GCOL" and at + HEAD.size <= len(found):
+        end += HEAD.unpack_from(found, at)[1]
+    if not at < end <= len(found):
         raise ValueError("its text is damaged: no heap where it should be")
-    at += 16
-    while at + 16 <= end and (index := number(at, 2)):  # 0 is what is free
-        size = number(at + 8, 8)
-        if at + 16 + size > end:
+    at += HEAD.size
+    while at + HEAD.size <= end:
+        index, size = HEAD.unpack_from(found, at)
+        if not index:  # what is free
+            break
+        at += HEAD.size
+        if at + size > end:
             raise ValueError("its text is damaged: longer than its heap")
-        yield index, (at + 16, size)
-        at += 16 + -(-size // 8) * 8
+        yield index, (at, size)
+        at += -(-size // 8) * 8

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmbench.jobs import Job
     from mmbench.leaderboard import Leaderboard
     from mmbench.registry import Registry
+    from mmbench.runner import Survey
     from mmbench.store import Store
 
 START = 1500
@@ -163,14 +164,16 @@ class Plan:
     def of(
         cls,
         jobs: Sequence[Job],
-        todo: Sequence[Job],
+        found: Survey,
         store: Store,
         data: Mapping[str, Data],
         executor: Executor,
         registry: Registry,
     ) -> Plan:
-        """Of a grid's jobs, of which `todo` are to be done; `data` by name, of which only sizes are read."""
-        manifests = [_brief(m) for m in store.each()]
+        """Of a grid's jobs as they stand in the store; `data` by name, of which only sizes are read."""
+        read = {store.folder(vars(job), job.key) for job in jobs if job.key in found.manifests}
+        manifests = [*found.manifests.values(), *map(brief, store.each(but=read))]
+        todo = found.todo
         failed = {m["key"] for m in manifests if m.get("status") == "failed"}
         own, theirs = rates(manifests), published()
         by_cell: dict[tuple[str, str], list[Job]] = {}
@@ -303,7 +306,7 @@ NEEDED = (
 )
 
 
-def _brief(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def brief(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a plan needs of it: a grid's manifests together would fill the memory."""
     return {name: manifest[name] for name in NEEDED if name in manifest}
 

@@ -107,8 +107,9 @@ class Rules:
             if name == protocol:
                 break
             start = stop
-        parts = scores[..., start:stop].reshape(*scores.shape[:-1], len(conditions), -1)
-        means = parts.mean(-1)  # over mask seeds; the summary is linear
+        masks = (stop - start) // len(conditions)
+        means = mean([scores[..., start + k : stop : masks] for k in range(masks)])
+        # over mask seeds; the summary is linear
         return np.concatenate([means, (means @ self.weights[protocol])[..., None]], -1)
 
 
@@ -139,14 +140,25 @@ def scored(
         every = [own[number] for by_seed in decided for own in by_seed.values()]
         found = metric.resampled(targets[:, number], np.concatenate(every, -1), drawn)
         found = found.reshape(len(drawn), len(every), -1)
+        if all(list(own) == seeds for own in decided):
+            scores[label] = found.reshape(len(drawn), len(decided), len(seeds), -1)
+            continue
         scores[label] = np.full((len(drawn), len(decided), len(seeds), found.shape[-1]), np.nan)
         have = [(m, seeds.index(s)) for m, own in enumerate(decided) for s in own]
         for at, (m, s) in enumerate(have):
             scores[label][:, m, s] = found[:, at]
     if overall(labels) == ALL:
-        mean = sum(scores.values()) / len(scores)  # np.mean would hold them all once more
-        scores = {ALL: np.asarray(mean), **scores}
+        scores = {ALL: mean(list(scores.values())), **scores}
     return scores
+
+
+def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Of arrays of one shape, each with all others: `np.mean` would hold them all once more, and be slower."""
+    total = arrays[0].copy()
+    for array in arrays[1:]:
+        total += array
+    total /= len(arrays)
+    return total
 
 
 def _weights(protocol: MissingnessProtocol, modalities: Sequence[str]) -> np.ndarray:

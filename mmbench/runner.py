@@ -14,6 +14,7 @@ from mmbench.errors import UsageError
 from mmbench.executors import Executor
 from mmbench.jobs import INFRASTRUCTURE, Job, Kind, Progress, kind_of, rules, why
 from mmbench.listeners import Listeners
+from mmbench.plan import brief
 from mmbench.registry import Registry
 from mmbench.sources import code_sha256, rules_sha256
 from mmbench.start import schedule_of
@@ -124,6 +125,8 @@ class Survey:
     """How many have finished."""
     made_by: list[str]
     """By which libraries, where they are not those of this process."""
+    manifests: dict[str, Mapping[str, Any]]
+    """Of each that has a result, finished or failed, what a plan needs, by the job's key."""
 
 
 def survey(
@@ -134,10 +137,12 @@ def survey(
     By default that is what has no outcome yet, or lost it to a machine. A failure of the method's own making
     would be the same again, and stays a row until `retry_failed`. `force` is everything.
     """
-    todo, failures, there, made = [], [], 0, set()
+    todo, failures, there, made, manifests = [], [], 0, set(), {}
     here = versions()
     for job in jobs:
         manifest = None if force else store.manifest(job)
+        if manifest is not None:
+            manifests[job.key] = brief(manifest)
         kind = None if manifest is None else kind_of(manifest)
         if manifest is not None and store.answers(job, manifest):
             there += 1
@@ -146,7 +151,7 @@ def survey(
             todo.append(job)
         else:
             failures.append(Failure(job, kind, why(manifest), before=True))
-    return Survey(todo, failures, there, sorted(made - {""}))
+    return Survey(todo, failures, there, sorted(made - {""}), manifests)
 
 
 def _made_by(environment: Mapping[str, Any], here: Mapping[str, str]) -> str:

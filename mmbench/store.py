@@ -26,14 +26,14 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmbench import arrays, bounded, plainjson
+from mmbench import arrays, bounded, plainjson, predictions
 from mmbench.errors import DataError, UsageError
 from mmbench.jobs import SCHEMA, Job, Outcome
 
@@ -112,11 +112,11 @@ class Store:
             temporary = self._unfinished()
             try:
                 if outcome.predictions:
-                    manifest["predictions_sha256"] = _write_arrays(
-                        temporary / PREDICTIONS, outcome.predictions
-                    )
+                    content = predictions.to_bytes(outcome.predictions)
+                    manifest["predictions_sha256"] = _write_hashed(temporary / PREDICTIONS, content)
                 if outcome.representations:
-                    sha256 = _write_arrays(temporary / REPRESENTATIONS, outcome.representations)
+                    content = arrays.to_bytes(outcome.representations)
+                    sha256 = _write_hashed(temporary / REPRESENTATIONS, content)
                     manifest["representations"] = {**manifest["representations"], "sha256": sha256}
                 _write(temporary / MANIFEST, _sealed(_text(manifest)))
                 _flush(temporary)
@@ -195,9 +195,11 @@ class Store:
         """All manifests, or those of one data set, in an order that does not depend on the disk."""
         return list(self.each(dataset))
 
-    def each(self, dataset: str | None = None) -> Iterator[dict[str, Any]]:
-        """The same, one at a time: those of a grid together fill the memory."""
-        return (m for _, m in self._all(dataset) if m is not None)
+    def each(
+        self, dataset: str | None = None, but: Collection[Path] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """The same, one at a time: those of a grid together fill the memory. Without those of the folders `but`."""
+        return (m for _, m in self._all(dataset, but) if m is not None)
 
     def damaged(self) -> list[Path]:
         """Manifests that cannot be read."""
@@ -205,22 +207,24 @@ class Store:
 
     def predictions(self, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The arrays of a result, as in `Outcome`; DataError if the file was altered."""
-        return self._arrays(manifest, PREDICTIONS, manifest["predictions_sha256"])
+        path = self._path(manifest, PREDICTIONS)
+        return predictions.from_bytes(_unaltered(path, manifest["predictions_sha256"]), path)
 
     def representations(self, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """As in `Outcome`, empty if the result has none; DataError if the file was altered."""
         sha256 = manifest.get("representations", {}).get("sha256")
-        return self._arrays(manifest, REPRESENTATIONS, sha256) if sha256 else {}
+        path = self._path(manifest, REPRESENTATIONS)
+        return arrays.arrays(_unaltered(path, sha256), path) if sha256 else {}
 
-    def _arrays(self, manifest: Mapping[str, Any], name: str, sha256: str) -> dict[str, np.ndarray]:
-        path = self.folder(manifest["job"], manifest["key"]) / name
-        found = arrays.content(path)
-        if arrays.sha256(found) != sha256:
-            raise DataError(f"{path}: altered since it was written; delete its folder, run again")
-        return arrays.arrays(found, path)
+    def _path(self, manifest: Mapping[str, Any], name: str) -> Path:
+        return self.folder(manifest["job"], manifest["key"]) / name
 
-    def _all(self, dataset: str | None) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    def _all(
+        self, dataset: str | None, but: Collection[Path] = ()
+    ) -> Iterator[tuple[Path, dict[str, Any] | None]]:
         for folder in self.folders(dataset):
+            if folder in but:
+                continue
             path = folder / MANIFEST
             manifest = _read(path)
             if manifest is not None or path.exists():  # else it was being replaced
@@ -337,9 +341,16 @@ def _hashed(body: bytes) -> bytes:
     return arrays.sha256(body).encode() + b'"\n}\n'
 
 
-def _write_arrays(path: Path, contents: Mapping[str, np.ndarray]) -> str:
-    """Writes them as HDF5; its SHA-256. Made in memory, for HDF5 does not get over a disk that is full."""
-    content = arrays.to_bytes(contents)
+def _unaltered(path: Path, sha256: str) -> bytes:
+    """A file's bytes; DataError if they are others than were written."""
+    found = arrays.content(path)
+    if arrays.sha256(found) != sha256:
+        raise DataError(f"{path}: altered since it was written; delete its folder, run again")
+    return found
+
+
+def _write_hashed(path: Path, content: bytes) -> str:
+    """Writes a file; its SHA-256. Of HDF5 made in memory, which itself does not get over a disk that is full."""
     _write(path, content)
     return arrays.sha256(content)
 

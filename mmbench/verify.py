@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmbench import arrays as files
-from mmbench import datafile
+from mmbench import datafile, predictions
 from mmbench.data import SPLITS, Data, Dataset, DataSpec
 from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.evaluation import averages, describe, trials
@@ -324,7 +324,7 @@ class _Result:
         if claimed != true:
             text = f"has SHA-256 {true}, {MANIFEST} says {brief(claimed)}: one of them was altered"
             yield Finding(self.file, text)
-        arrays |= files.arrays(found, path)
+        arrays |= predictions.from_bytes(found, path)
         for name in ("ids", "targets"):
             if name not in arrays:
                 yield Finding(f"{self.file}, {name}", "is missing")

@@ -218,7 +218,7 @@ def measure(
         store.check_writable()
         ended("simulated")
         jobs = expand(grid, registry, content)
-        Plan.of(jobs, survey(jobs, store).todo, store, content, Local(2), registry)
+        Plan.of(jobs, survey(jobs, store), store, content, Local(2), registry)
         ended("planned")
         for n in names:
             simulation = Simulation(registry, n, samples)
@@ -227,7 +227,7 @@ def measure(
                 ended("simulated")
                 store.save(outcome)
                 ended("stored")
-        plan = Plan.of(jobs, survey(jobs, store).todo, store, content, Local(2), registry)
+        plan = Plan.of(jobs, survey(jobs, store), store, content, Local(2), registry)
         ended("planned again")
         reporters = [registry.find("reporter", form)() for form in forms]
         for n in names:

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbench import plan as module
+from mmbench import store as stores
 from mmbench.cli.plan import COLUMNS, duration, show_plan
 from mmbench.data import Schedule
 from mmbench.jobs import Job, Outcome, lost
 from mmbench.plan import Plan, Rate, Work, closest, published, rates, span
 from mmbench.registry import discover
+from mmbench.runner import survey
 from mmbench.store import Store
 from mmbench_executors.local import Local
 
@@ -119,7 +121,7 @@ def plan_of(tmp_path, make_data, make_manifest):
     manifest["job"]["schedule"] |= {"epochs": 10, "batch_size": 10}
     store.save(Outcome(manifest, {"targets": np.ones((1, 1))}))
     store.save(lost(jobs[1], "killed"))
-    return Plan.of(jobs, jobs[1:], store, {"small": make_data()}, Local(2), discover())
+    return Plan.of(jobs, survey(jobs, store), store, {"small": make_data()}, Local(2), discover())
 
 
 def test_a_plan_counts_what_is_there_what_failed_and_what_is_left(planned):
@@ -143,6 +145,28 @@ def test_what_was_measured_here_goes_before_what_was_published(
     cells = plan_of(tmp_path, make_data, make_manifest).cells
     assert [cell.estimate.published for cell in cells] == [False, True]
     assert cells[0].estimate.source == "1 seed here"
+
+
+def test_each_manifest_is_read_once_also_those_of_other_jobs(
+    tmp_path, make_data, make_manifest, monkeypatch
+):
+    other = replace(JOB, method="beta", seed=7)
+    manifest = make_manifest(method="beta") | {"key": other.key, "config": other.config}
+    manifest["job"] |= {"method": "beta", "label": "beta", "seed": 7}
+    store = Store(tmp_path / "runs")
+    store.check_writable()
+    store.save(Outcome(manifest, {"targets": np.ones((1, 1))}))
+    read, read_manifest = [], stores.read_manifest
+
+    def count(path):
+        found = read_manifest(path)
+        read.append(path)
+        return found
+
+    monkeypatch.setattr(stores, "read_manifest", count)
+    beta = plan_of(tmp_path, make_data, make_manifest).cells[1]
+    assert beta.estimate.source == "1 seed here"
+    assert len(set(read)) == len(read) == 3
 
 
 def test_a_plan_is_aligned_text_where_nobody_looks_and_says_what_is_unknown(planned, capsys):

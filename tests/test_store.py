@@ -99,7 +99,7 @@ def test_manifests_come_in_one_order(store):
     assert store.datasets() == ["other", "small"]
 
 
-@pytest.mark.parametrize("point", ["_write_arrays", "_write", "_flush", "rename"])
+@pytest.mark.parametrize("point", ["_write_hashed", "_write", "_flush", "rename"])
 def test_a_crash_while_saving_leaves_the_state_before(store, monkeypatch, point):
     def crash(*_):
         raise KeyboardInterrupt

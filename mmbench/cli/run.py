@@ -174,7 +174,7 @@ def run(
     every = expand(grid, registry, content)
     found = survey(every, results, retry_failed=retry_failed, force=force)
     if dry_run:
-        show_plan(Plan.of(every, found.todo, results, content, runs_on, registry), store)
+        show_plan(Plan.of(every, found, results, content, runs_on, registry), store)
         return 0
     content.clear()  # workers read their own
     show_there(results, found)

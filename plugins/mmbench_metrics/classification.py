@@ -44,25 +44,31 @@ def resampled_f1(truth: np.ndarray, predictions: np.ndarray, counts: np.ndarray)
     own = {c: truth == c for c in np.unique(truth)}
     parts = {c: counts[:, true] for c, true in own.items()}
     n = {c: part.sum(1, dtype=np.float64)[:, None] for c, part in parts.items()}
-    complete = bool(own) and np.isin(predictions, list(own)).all()
+    said = {c: predictions == c for c in own}
+    complete = bool(own) and sum(map(np.count_nonzero, said.values())) == predictions.size
     *others, last = own if complete else [*own, None]
     total = np.zeros((len(counts), predictions.shape[1]))
     for start in range(0, total.shape[1], BLOCK):
         at = slice(start, start + BLOCK)
         left: dict[Any, Any] = dict(n)  # by truth, how many are not predicted one of those before
         for c in others:
-            said = (predictions[:, at] == c).astype(np.float32)
-            by_truth = {t: parts[t] @ said[true] for t, true in own.items()}
+            here = said[c][:, at].astype(np.float32)
+            by_truth = {t: parts[t] @ here[true] for t, true in own.items()}
             left = {t: left[t] - by_truth[t] for t in own}
             total[:, at] += _weighted(n[c], by_truth, c)
         if last is not None:
             total[:, at] += _weighted(n[last], left, last)
-    return total / drawn
+    total /= drawn
+    return total
 
 
 def _weighted(n: np.ndarray, by_truth: Mapping[Any, np.ndarray], c: Any) -> np.ndarray:
-    """n F1 of a class; by_truth: how many of each are predicted it."""
-    return n * 2 * by_truth[c].astype(np.float64) / np.maximum(n + sum(by_truth.values()), 1)
+    """n F1 of a class, float64; by_truth: how many of each are predicted it."""
+    below = n + by_truth[c]
+    for other in by_truth.keys() - {c}:
+        below += by_truth[other]
+    np.maximum(below, 1, out=below)
+    return np.divide(2 * n * by_truth[c], below, out=below)
 
 
 class WeightedF1(mmbench.Metric):
