@@ -2,7 +2,7 @@
 
 Checkpoints lie in the cache of the machine that trains, `<cache>/checkpoints/`, and are known by the jobs that
 they belong to. One is written at the end of an epoch if none was in the last `EVERY` seconds, and removed when
-the results are stored. It holds tensors and plain values, read by `torch.load(weights_only=True)`, behind their
+the results are stored. It holds tensors and plain values (mmbench/states.py), read by `torch.load(weights_only=True)`, behind their
 SHA-256. A method that keeps what it learns elsewhere (mmbench/attributes.py) has none, and is trained anew.
 """
 
@@ -12,24 +12,22 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mmbench import attributes
+from mmbench import attributes, states
 from mmbench.datafile import replacing
 from mmbench.jobs import Job
 from mmbench.methods import Method, Stage
 from mmbench.missingness import MissingnessSampler
 from mmbench.paths import cache_dir
 from mmbench.seeds import Alone
-from mmbench.training import Diverged, Memory, Results, StageLog, StageLoop
+from mmbench.training import Memory, Results, StageLoop
 
 EVERY = 60.0
 """Seconds of training before the first checkpoint, and between two."""
@@ -106,14 +104,14 @@ class Checkpoint(Memory):
         if self._before is not None:
             for method, state in zip(self._methods, self._before["methods"], strict=True):
                 method.load_state_dict(state)
-            _fill(self._methods, self._before["aside"])
-            _draw_from(self._before["random"], self._device)
+            states.fill(self._methods, self._before["aside"])
+            states.draw_from(self._before["random"], self._device)
         elif number > 0:  # the first begins with methods that are made from their seeds
             self._held.compare("before", f"the stage {self._plans[0][number].name}")
             self._before = {
                 "methods": [_cloned(method.state_dict()) for method in self._methods],
-                "aside": [_cloned(own) for own in _aside(self._methods)],
-                "random": _random(self._device),
+                "aside": [_cloned(own) for own in states.aside(self._methods)],
+                "random": states.random(self._device),
             }
 
     def resume(self, loop: StageLoop, results: Results) -> tuple[int, Results]:
@@ -122,10 +120,10 @@ class Checkpoint(Memory):
         found, self._found = self._found, None
         if found is None:
             return 0, results
-        _restore(loop, found["loop"])
-        _fill(self._methods, found["aside"])
-        _draw_from(found["random"], self._device)
-        return found["epoch"], [_result(told) for told in json.loads(found["results"])]
+        states.restore(loop, found["loop"])
+        states.fill(self._methods, found["aside"])
+        states.draw_from(found["random"], self._device)
+        return found["epoch"], [states.result(told) for told in json.loads(found["results"])]
 
     def keep(self, loop: StageLoop, epoch: int, results: Results) -> None:
         """Writes the file, if it is time to."""
@@ -133,9 +131,9 @@ class Checkpoint(Memory):
             self.write(
                 {
                     **{"stage": self._number, "epoch": epoch, "before": self._before},
-                    **{"loop": _state(loop), "random": _random(self._device)},
-                    "aside": _aside(self._methods),
-                    "results": json.dumps([_told(result) for result in results]),
+                    **{"loop": states.of(loop), "random": states.random(self._device)},
+                    "aside": states.aside(self._methods),
+                    "results": json.dumps([states.told(result) for result in results]),
                     "fresh": self._held.fresh,
                 }
             )
@@ -196,105 +194,8 @@ class _Held:
         return self.checkpoint.refused is None
 
 
-def _state(loop: StageLoop) -> dict[str, Any]:
-    """All that one stage knows; tensors as they are, to be written at once."""
-    streams = [rng.bit_generator.state for rng in (*loop.orders, *loop.missing)]
-    return {
-        "now": _tensors(loop),
-        "best": loop.best_state,
-        "optimisers": [update.optimiser.state_dict() for update in loop.updates],
-        "plateaus": [plateau and plateau.state_dict() for plateau in _plateaus(loop)],
-        "generators": [generator.get_state() for generator in _generators(loop)],
-        "streams": json.dumps(streams, default=lambda array: array.tolist()),
-        "log": json.dumps(asdict(loop.log)),
-        "histories": json.dumps(loop.histories),
-        "validated": [[float(best) for best in loop.best], loop.best_epoch],
-        "failed": {i: str(error) for i, error in loop.failed.items()},
-    }
-
-
-def _restore(loop: StageLoop, state: Mapping[str, Any]) -> None:
-    """Into a loop that has just begun; in place, for its optimisers have views of the same memory."""
-    if isinstance(loop.seeds, Alone):
-        loop.seeds.method.load_state_dict(state["now"])
-    else:
-        for name, value in _tensors(loop).items():
-            value.copy_(state["now"][name])
-    loop.best_state = state["best"]
-    for update, optimiser in zip(loop.updates, state["optimisers"], strict=True):
-        update.optimiser.load_state_dict(optimiser)
-    for plateau, kept in zip(_plateaus(loop), state["plateaus"], strict=True):
-        if plateau:
-            plateau.load_state_dict(kept)
-    for generator, kept in zip(_generators(loop), state["generators"], strict=True):
-        generator.set_state(kept.cpu())
-    streams = json.loads(state["streams"])
-    for rng, kept in zip((*loop.orders, *loop.missing), streams, strict=True):
-        rng.bit_generator.state = kept
-    loop.log = StageLog(**json.loads(state["log"]))
-    loop.histories = json.loads(state["histories"])
-    loop.best, loop.best_epoch = state["validated"]
-    loop.failed = {i: Diverged(why) for i, why in state["failed"].items()}
-
-
-def _tensors(loop: StageLoop) -> dict[str, Any]:
-    seeds = loop.seeds
-    state = seeds.method.state_dict() if isinstance(seeds, Alone) else seeds.state
-    return {name: value.detach() for name, value in state.items()}
-
-
 def _cloned(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in state.items()}
-
-
-def _aside(methods: Sequence[Method]) -> list[dict[str, torch.Tensor]]:
-    """Buffers that are in no state_dict(), by name: memories of the training split, say."""
-    return [
-        {
-            f"{path}.{name}".lstrip("."): module._buffers[name]
-            for path, module in method.named_modules()
-            for name in sorted(module._non_persistent_buffers_set)
-            if module._buffers.get(name) is not None
-        }
-        for method in methods
-    ]
-
-
-@torch.no_grad()
-def _fill(methods: Sequence[Method], aside: Sequence[Mapping[str, torch.Tensor]]) -> None:
-    for method, kept in zip(methods, aside, strict=True):
-        for name, value in kept.items():
-            method.get_buffer(name).copy_(value)
-
-
-def _plateaus(loop: StageLoop) -> list[ReduceLROnPlateau | None]:
-    found = [update.plateau for update in loop.updates]
-    return [plateau if isinstance(plateau, ReduceLROnPlateau) else None for plateau in found]
-
-
-def _generators(loop: StageLoop) -> Iterator[torch.Generator]:
-    for random in (loop.dropout, loop.rng):
-        yield from (generator for generator in random.generators if generator is not None)
-
-
-def _random(device: torch.device) -> list[torch.Tensor]:
-    """Of torch's own generators, which layers such as nn.Dropout draw from."""
-    own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *own]
-
-
-def _draw_from(states: Sequence[torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states[0].cpu())
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1].cpu(), device)
-
-
-def _told(result: list[StageLog] | Diverged) -> Any:
-    return str(result) if isinstance(result, Diverged) else [asdict(log) for log in result]
-
-
-def _result(told: Any) -> list[StageLog] | Diverged:
-    return Diverged(told) if isinstance(told, str) else [StageLog(**log) for log in told]
 
 
 def _on(found: Any, device: torch.device) -> Any:

@@ -137,7 +137,8 @@ def survey(
     By default that is what has no outcome yet, or lost it to a machine. A failure of the method's own making
     would be the same again, and stays a row until `retry_failed`. `force` is everything.
     """
-    todo, failures, there, made, manifests = [], [], 0, set(), {}
+    todo, failures, there, made = [], [], 0, set()
+    manifests: dict[str, Mapping[str, Any]] = {}
     here = versions()
     for job in jobs:
         manifest = None if force else store.manifest(job)

@@ -4,12 +4,7 @@
                                              predictions.h5    what was predicted, sample by sample
                                              representations.h5    if asked for: values, groups
 
-A manifest has `schema`, `status` ("finished" or "failed"), `key` (of everything that decides the
-numbers), `config` (the same without the seed), `job`, `data`, `method`, `protocols`, `metrics`, `floor`,
-`scores`, `averages`, `training`, `parameters`, `seconds`, `environment` and `predictions_sha256`; a
-failure has `kind` (mmbench/jobs.py; old ones have none), `reason` and `traceback` instead of what it did not
-reach. `representations` is there if they were asked for: their `condition` and `sha256`, or why they are
-`absent`. Last comes `sha256`, of all the rest; results of before it was written are read without.
+What a manifest has is told in mmbench/manifests.py, what a file of predictions has in mmbench/predictions.py.
 
 A result is written beside the others, as `.unfinished-<host>-<process>-<random>`, and appears by a rename. One that
 is replaced is first moved into such a folder. Whatever a killed writer left there whole is put in its place by
@@ -19,7 +14,6 @@ the next run.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import re
@@ -33,15 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from mmbench import arrays, bounded, plainjson, predictions
+from mmbench import arrays, manifests, predictions
 from mmbench.errors import DataError, UsageError
-from mmbench.jobs import SCHEMA, Job, Outcome
+from mmbench.jobs import Job, Outcome
+from mmbench.manifests import MANIFEST
 
-MANIFEST, PREDICTIONS = "manifest.json", "predictions.h5"
-REPRESENTATIONS = "representations.h5"
+PREDICTIONS, REPRESENTATIONS = "predictions.h5", "representations.h5"
 UNFINISHED = ".unfinished-"
-MANIFEST_LIMIT = 1 << 26
-"""Bytes; a manifest of some 20,000 scores has a twentieth of it."""
 ROOM = 1 << 20
 """Bytes that there must be room for when a run begins."""
 ABANDONED = 3600.0
@@ -118,7 +110,7 @@ class Store:
                     content = arrays.to_bytes(outcome.representations)
                     sha256 = _write_hashed(temporary / REPRESENTATIONS, content)
                     manifest["representations"] = {**manifest["representations"], "sha256": sha256}
-                _write(temporary / MANIFEST, _sealed(_text(manifest)))
+                _write(temporary / MANIFEST, manifests.to_bytes(manifest))
                 _flush(temporary)
                 self._place(temporary, target)
             finally:
@@ -247,47 +239,10 @@ _OURS: set[str] = set()
 """Names that this process has given; another one may have had its number before."""
 
 
-def read_manifest(path: Path, *, sealed: bool = True) -> dict[str, Any]:
-    """A manifest; DataError, which says why, if it is damaged, too long, or of a layout unknown here.
-
-    And if it was altered since it was written, unless `sealed` is false: then its `sha256` is left in it.
-    """
-    try:
-        text = bounded.read(path, MANIFEST_LIMIT)
-        manifest = plainjson.parse(text, path)
-        if manifest["schema"] != SCHEMA:
-            raise ValueError(f"schema {manifest['schema']!r}, expected {SCHEMA}")
-        if not isinstance(manifest["job"]["dataset"], str):
-            raise ValueError("its job names no data set")
-        if sealed and manifest.pop("sha256", None) is not None:
-            body, _, rest = text.rpartition(_SEAL)
-            if rest != _hashed(body):
-                raise ValueError("altered since it was written")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as a manifest ({error!r})") from error
-    return manifest
-
-
-def _text(manifest: Mapping[str, Any]) -> str:
-    """A line for each part, and for each part of that; one for each score would take longer than they do."""
-    encode = json.JSONEncoder(allow_nan=False).encode
-
-    def lines(told: Mapping[str, Any], indent: str, depth: int) -> str:
-        deeper = indent + " "
-        parts = (
-            f"{deeper}{encode(name)}: "
-            + (lines(v, deeper, depth - 1) if depth and v and isinstance(v, dict) else encode(v))
-            for name, v in told.items()
-        )
-        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
-
-    return lines(manifest, "", 1) + "\n"
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     """A manifest; None if there is none that can be read."""
     try:
-        return read_manifest(path)
+        return manifests.read(path)
     except DataError:
         return None
 
@@ -326,19 +281,6 @@ def _standing(manifest: Mapping[str, Any] | None) -> tuple[bool, str]:
     if manifest is None:
         return False, ""
     return manifest["status"] == "finished", str(manifest.get("finished", "")) or " "
-
-
-_SEAL = b',\n "sha256": "'
-
-
-def _sealed(text: str) -> bytes:
-    """A JSON object with one more value at its end: the SHA-256 of all before it."""
-    body = text.rstrip("\n").removesuffix("}").rstrip("\n").encode()
-    return body + _SEAL + _hashed(body)
-
-
-def _hashed(body: bytes) -> bytes:
-    return arrays.sha256(body).encode() + b'"\n}\n'
 
 
 def _unaltered(path: Path, sha256: str) -> bytes:

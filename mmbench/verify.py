@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 
 from mmbench import arrays as files
-from mmbench import datafile, predictions
+from mmbench import datafile, manifests, predictions
 from mmbench.data import SPLITS, Data, Dataset, DataSpec
 from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.evaluation import averages, describe, trials
 from mmbench.findings import Finding, Report, brief, differences, guarded
 from mmbench.jobs import KINDS, digest, label
+from mmbench.manifests import MANIFEST
 from mmbench.metrics import Metric, floor, score
 from mmbench.missingness import MissingnessProtocol
 from mmbench.registry import Registry
 from mmbench.rendered import leaderboards as check_leaderboards
 from mmbench.settings import hyperparameters
 from mmbench.sources import code_sha256
-from mmbench.store import MANIFEST, PREDICTIONS, REPRESENTATIONS, Store, read_manifest
+from mmbench.store import PREDICTIONS, REPRESENTATIONS, Store
 from mmbench.tasks import Task
 
 TRUSTED = (
@@ -125,11 +126,11 @@ class _Result:
             told = told or finding.wrong
             yield finding
         if not told:
-            read_manifest(self.folder / MANIFEST)
+            manifests.read(self.folder / MANIFEST)
 
     def _parts(self) -> Iterator[Finding]:
         """A part that cannot be read does not keep the others from being checked."""
-        self.manifest = read_manifest(self.folder / MANIFEST, sealed=False)
+        self.manifest = manifests.read(self.folder / MANIFEST, sealed=False)
         self.job = self.manifest["job"]
         yield from self._part("job", self._job())
         status = self.manifest.get("status")

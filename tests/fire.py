@@ -32,9 +32,10 @@ import numpy as np
 
 from mmbench import checkpoints, cli, leaderboard, runner, training, verify, work
 from mmbench.leaderboard import Leaderboard, write_leaderboard
+from mmbench.manifests import MANIFEST
 from mmbench.markdown import table
 from mmbench.registry import discover
-from mmbench.store import MANIFEST, UNFINISHED, Store
+from mmbench.store import UNFINISHED, Store
 
 SPARK = '''
 """A method that learns a little, and whose training leaves a checkpoint after every epoch."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmbench import manifests
 from mmbench import plan as module
-from mmbench import store as stores
 from mmbench.cli.plan import COLUMNS, duration, show_plan
 from mmbench.data import Schedule
 from mmbench.jobs import Job, Outcome, lost
@@ -156,14 +156,14 @@ def test_each_manifest_is_read_once_also_those_of_other_jobs(
     store = Store(tmp_path / "runs")
     store.check_writable()
     store.save(Outcome(manifest, {"targets": np.ones((1, 1))}))
-    read, read_manifest = [], stores.read_manifest
+    read, read_manifest = [], manifests.read
 
     def count(path):
         found = read_manifest(path)
         read.append(path)
         return found
 
-    monkeypatch.setattr(stores, "read_manifest", count)
+    monkeypatch.setattr(manifests, "read", count)
     beta = plan_of(tmp_path, make_data, make_manifest).cells[1]
     assert beta.estimate.source == "1 seed here"
     assert len(set(read)) == len(read) == 3

@@ -403,11 +403,6 @@ def test_results_can_be_read_by_those_whom_the_umask_lets(store):
     assert path.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_manifest_is_json_that_people_can_read(store):
-    text = (store.save(outcome()) / module.MANIFEST).read_text()
-    assert len(text.splitlines()) > 10 and json.loads(text)["key"] == JOB.key
-
-
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -19,8 +19,9 @@ from mmbench import predictions
 from mmbench import verify as module
 from mmbench.cli import main
 from mmbench.findings import Report
+from mmbench.manifests import LIMIT, MANIFEST
 from mmbench.registry import Registry, discover
-from mmbench.store import MANIFEST, MANIFEST_LIMIT, PREDICTIONS, Store
+from mmbench.store import PREDICTIONS, Store
 
 PLUGIN = '''
 """Two methods that cost nothing: one linear layer, and one that fails."""
@@ -362,13 +363,14 @@ def test_a_number_that_json_has_not_is_refused(alone):
 
 def test_a_manifest_of_any_size_is_not_read_to_its_end(alone):
     with (linear(alone) / MANIFEST).open("r+b") as file:
-        file.truncate(MANIFEST_LIMIT + 1)
-    assert f"refused, it has more than {MANIFEST_LIMIT} bytes" in told(check(alone))
+        file.truncate(LIMIT + 1)
+    assert f"refused, it has more than {LIMIT} bytes" in told(check(alone))
 
 
 def test_predictions_that_unpack_to_more_than_the_file_are_refused(alone):
     def swell(file):
-        file.create_dataset("zeros", data=np.zeros(10**6, "f4"), compression="gzip")
+        zeros = np.zeros(10**6, "f4")
+        file.create_dataset("zeros", data=zeros, chunks=(1000,), compression="gzip")
 
     remake(linear(alone), swell)
     assert "refused, with it the datasets claim 4" in told(check(alone))

@@ -32,9 +32,10 @@ from mmbench.checks import (
     learning,
     methods,
     metrics,
-    missingness,
     predictions,
+    protocols,
     reporters,
+    samplers,
 )
 from mmbench.checks.core import CHECKS, Check
 from mmbench.checks.failures import CheckFailed, NotApplicable
@@ -49,7 +50,8 @@ _MODULES = (
     methods,
     predictions,
     learning,
-    missingness,
+    protocols,
+    samplers,
     datasets,
     metrics,
     executors,

@@ -22,9 +22,10 @@ import pytest
 from mmbench import arrays, board, sides
 from mmbench.errors import MmbenchError
 from mmbench.leaderboard import Leaderboard
+from mmbench.manifests import MANIFEST
 from mmbench.plan import rates
 from mmbench.registry import discover
-from mmbench.store import MANIFEST, PREDICTIONS
+from mmbench.store import PREDICTIONS
 from mmbench.verify import verify
 
 if not sys.platform.startswith("linux"):

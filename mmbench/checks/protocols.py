@@ -1,8 +1,8 @@
-"""Checks of protocols and samplers, on made-up masks: three modalities, padding, and what is missing by nature."""
+"""Checks of protocols, on the masks of made-up samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
@@ -12,26 +12,12 @@ import numpy as np
 
 from mmbench.checks.core import check
 from mmbench.checks.failures import NotApplicable, fail
+from mmbench.checks.masks import COUNT, IDS, LENGTH, NAMES, hidden_only, same, shaped, valid_frames
 from mmbench.checks.randomness import seeded, untouched
 from mmbench.errors import DataError
-from mmbench.missingness import Condition, Masks, MissingnessProtocol, MissingnessSampler, n_hidden
+from mmbench.missingness import Condition, Masks, MissingnessProtocol, n_hidden
 from mmbench.registry import Registry
 from mmbench.streams import stream
-
-COUNT, LENGTH = 24, 12
-IDS = tuple(f"sample-{row}" for row in range(COUNT))
-NAMES = (("l", "a", "v"), ("text", "audio"))
-
-
-def valid_frames(names: Sequence[str] = NAMES[0]) -> dict[str, np.ndarray]:
-    """By modality bool (N, T), padded in front; the same for each modality, whose masks may so be compared.
-
-    Samples of 0 to T frames; the last one lacks the last modality.
-    """
-    words = np.r_[np.arange(LENGTH + 1), np.full(COUNT - LENGTH - 1, LENGTH)]
-    valid = {m: np.arange(LENGTH) >= LENGTH - words[:, None] for m in names}
-    valid[names[-1]][-1] = False
-    return valid
 
 
 class Protocol:
@@ -83,35 +69,6 @@ class Protocol:
         )
 
 
-def same(one: Masks, other: Masks) -> bool:
-    """Whether two sets of masks are equal."""
-    return list(one) == list(other) and all(np.array_equal(one[m], other[m]) for m in one)
-
-
-def _shaped(masks: Masks, valid: Masks, where: str) -> None:
-    right = list(masks) == list(valid) and all(
-        np.asarray(masks[m]).dtype == np.bool_ and masks[m].shape == v.shape
-        for m, v in valid.items()
-    )
-    if not right:
-        shown = ", ".join(f"{m} {np.asarray(x).dtype} {np.shape(x)}" for m, x in masks.items())
-        fail(
-            f"{where}: masks are {shown}",
-            expected=f"by modality, in order, bool of {next(iter(valid.values())).shape}: {', '.join(valid)}",
-            mend="Build masks like {m: ... for m, frames in valid.items()}, each of frames' shape.",
-        )
-
-
-def _hidden_only(masks: Masks, valid: Masks, where: str) -> None:
-    for m, frames in valid.items():
-        if (masks[m] & ~frames).any():
-            fail(
-                f"{where}: padding of {m} is said to be observed",
-                expected="that a mask is False wherever valid is",
-                mend="Combine it with `valid`: frames & ...",
-            )
-
-
 @check("protocol", "conditions have names of their own, for two and three modalities", Protocol)
 def conditions_named(subject: Protocol) -> None:
     """Results are filed by a condition's name; DataError refuses modalities that it cannot hide."""
@@ -140,14 +97,14 @@ def conditions_named(subject: Protocol) -> None:
 def protocol_shaped(subject: Protocol) -> None:
     """A batch takes them as they come."""
     for condition in subject.conditions:
-        _shaped(subject.masks(condition), subject.valid, condition.name)
+        shaped(subject.masks(condition), subject.valid, condition.name)
 
 
 @check("protocol", "padding is never revealed", Protocol)
 def protocol_padding(subject: Protocol) -> None:
     """Padding is not missing and not observed: counted as either, rates mean nothing."""
     for condition in subject.conditions:
-        _hidden_only(subject.masks(condition), subject.valid, condition.name)
+        hidden_only(subject.masks(condition), subject.valid, condition.name)
 
 
 @check("protocol", "masks are a pure function of names and numbers", Protocol)
@@ -299,90 +256,4 @@ def linear(subject: Protocol) -> None:
             f"the summary of 3 a - b is {summaries[2]:.6g}, of a {summaries[0]:.6g}, of b {summaries[1]:.6g}",
             expected="3 times that of a, less that of b",
             mend="Let it be a weighted sum of the scores: no largest, no median, no product.",
-        )
-
-
-class Sampler:
-    """A sampler, and what it draws of made-up samples."""
-
-    def __init__(self, cls: type[MissingnessSampler], registry: Registry) -> None:
-        self.cls = cls
-
-    def drawn(
-        self, how: str, made: MissingnessSampler | None = None
-    ) -> list[dict[str, np.ndarray]]:
-        """Three draws, or a sweep, from the start of one stream."""
-        rng, sampler = stream("checks", "sampler"), made or self.cls()
-        if how == "sweep":
-            return list(sampler.sweep(valid_frames(), rng))
-        return [sampler.draw(valid_frames(), rng) for _ in range(3)]
-
-    def both(self) -> list[tuple[str, dict[str, np.ndarray]]]:
-        """Every mask of both, and which one it is of."""
-        return [(how, masks) for how in ("draw", "sweep") for masks in self.drawn(how)]
-
-
-@check("sampler", "masks have the data's shapes", Sampler)
-def sampler_shaped(subject: Sampler) -> None:
-    """A batch takes them as they come, and selection needs a sweep that is not empty."""
-    for how, masks in subject.both():
-        _shaped(masks, valid_frames(), how)
-    if not subject.drawn("sweep"):
-        fail(
-            "sweep yields nothing",
-            expected="at least one set of masks, by which the best epoch is selected",
-            mend="Yield what stands for the masks that draw may give.",
-        )
-
-
-@check("sampler", "padding is never revealed", Sampler)
-def sampler_padding(subject: Sampler) -> None:
-    """Padding is not missing and not observed."""
-    for how, masks in subject.both():
-        _hidden_only(masks, valid_frames(), how)
-
-
-@check("sampler", "the generator that it is given decides everything", Sampler)
-def sampler_pure(subject: Sampler) -> None:
-    """The same generator gives the same masks, or the same seed does not give the same numbers."""
-    for how in ("draw", "sweep"):
-        with seeded(1):
-            sampler = subject.cls()
-            first, again = subject.drawn(how, sampler), subject.drawn(how, sampler)
-        with seeded(2):
-            anew = subject.drawn(how)
-        for other in (again, anew):
-            if len(other) != len(first) or not all(map(same, first, other)):
-                fail(
-                    f"{how} gives other masks from the same generator",
-                    expected="masks that depend on valid and rng alone",
-                    mend="Draw from rng, and keep nothing from one call to the next.",
-                )
-
-
-@check("sampler", "no global random state is touched", Sampler)
-def sampler_globals(subject: Sampler) -> None:
-    """Who seeds or draws from a global generator changes everybody's numbers in the same process."""
-    with untouched("drawing masks"):
-        subject.both()
-
-
-@check("sampler", "each modality has masks of its own", Sampler)
-def sampler_independent(subject: Sampler) -> None:
-    """Frames that vanish in all modalities at once are another, harder question."""
-    valid, different, partial = valid_frames(), False, False
-    for masks in subject.drawn("draw"):
-        for one, other in combinations(valid, 2):
-            some = [masks[m].any(1) for m in (one, other)]
-            less = [masks[m].sum(1) < valid[m].sum(1) for m in (one, other)]
-            rows = np.all([*some, *less, valid[one].sum(1) == valid[other].sum(1)], 0)
-            partial |= bool(rows.any())
-            different |= not np.array_equal(masks[one][rows], masks[other][rows])
-    if not partial:
-        raise NotApplicable("it hides no part of two modalities at once")
-    if not different:
-        fail(
-            "wherever two modalities lack frames, they lack the same ones",
-            expected="masks that are drawn for each modality by itself",
-            mend="Draw anew from rng for each modality.",
         )
