@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,7 +31,7 @@ from typing import Any
 import click
 import numpy as np
 
-from mmbench import checkpoints, cli, leaderboard, runner, training, verify, work
+from mmbench import cli, leaderboard, runner, states, training, verify, work
 from mmbench.leaderboard import Leaderboard, write_leaderboard
 from mmbench.manifests import MANIFEST
 from mmbench.markdown import table
@@ -274,7 +275,7 @@ def _child(place: Range, writer: int, prepare: Callable[[], None]) -> None:
             setattr(module, name, wrapped)
 
         entering(training.StageLoop, "epoch", "training")
-        entering(checkpoints, "_restore", "resumed")
+        entering(states, "restore", "resumed")
         entering(work, "evaluate", "evaluation")
         entering(Store, "save", "saving", "training")
         entering(leaderboard, "write_leaderboard", "leaderboard")
@@ -283,6 +284,8 @@ def _child(place: Range, writer: int, prepare: Callable[[], None]) -> None:
         cli.main([*place.words, "--jobs", "1"])
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 

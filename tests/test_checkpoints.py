@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -163,6 +164,33 @@ def test_what_layers_draw_from_torch_itself_goes_on_too(make_data, tmp_path):
     bench = Bench(make_data, Small, tmp_path / "c.pt")
     assert bench.in_pieces() == bench.whole() and len(bench.told) == 5
     assert bench.shares == [n / 5 for n in range(1, 6)]
+
+
+def test_parameters_lie_in_memory_as_past_stages_have_left_them(make_data, tmp_path):
+    """How they lie decides how sums over them are rounded."""
+    bench = Bench(make_data, Small, tmp_path / "c.pt")
+
+    def stores(left=None):
+        """Of each epoch, how many pieces of memory hold the parameters; interrupted in epoch `left`."""
+        methods, arguments = bench.made()
+        seen = []
+
+        def report(progress):
+            if progress.epochs:
+                own = methods[0].parameters()
+                seen.append(len({p.untyped_storage().data_ptr() for p in own}))
+                if len(seen) == left:
+                    raise Interrupted
+
+        memory = Checkpoint(bench.path, {"keys": ["k"]})
+        with suppress(Interrupted):
+            train_side_by_side(**arguments, report=report, memory=memory)
+        return seen
+
+    whole = stores()
+    assert whole == [1, 1, 1, 2, 2]  # the second stage lays out the head anew
+    bench.path.unlink()
+    assert stores(left=4) + stores() == whole
 
 
 @pytest.mark.parametrize("cls", [LateFusion, HRLF])
