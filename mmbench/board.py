@@ -23,10 +23,10 @@ import pandas as pd
 
 from mmbench import plainjson
 from mmbench.errors import DataError
-from mmbench.forms import FACTS, NUMBER, ROW, TABLE, Wrong, check, check_row
+from mmbench.forms import FACTS, NUMBER, ROW, TABLE, Wrong, check, check_row, check_section
 from mmbench.leaderboard import CELL_COLUMNS, Leaderboard, Row, Section
 from mmbench.significance import TEST_COLUMNS
-from mmbench.summary import ALL, AVERAGE, QUANTITY_COLUMNS, known_quantity
+from mmbench.summary import QUANTITY_COLUMNS
 from mmbench.tidy import Columns, tidy
 
 SUFFIX = ".json"
@@ -149,44 +149,10 @@ def _leaderboard(told: Any) -> Leaderboard:
 
 
 def _section(told: Mapping[str, Any], where: str) -> Section:
-    facts = told["facts"]
     rows = _rows(told["rows"], f"{where}.rows", finished=True)
-    for metric in facts["metrics"]:
-        by_label = {metric: dict.fromkeys(facts["labels"], NUMBER)}
-        check(facts["floor"], by_label, f"{where}.facts.floor")
-    if facts["headline"] not in facts["metrics"]:
-        raise Wrong(f"{where}.facts.headline", "one of the metrics", facts["headline"])
-    methods = {row.label for row in rows}
-    known = {
-        "protocol": set(facts["protocols"]),
-        "method": methods,
-        "other": methods,
-        "label": {*facts["labels"], ALL},
-        "metric": set(facts["metrics"]),
-    }
-    for name, described in facts["protocols"].items():
-        at = f"{where}.facts.protocols.{name}.effective_rate"
-        conditions = [c["name"] for c in described["conditions"]]
-        rates = dict.fromkeys(facts["data"]["modalities"], NUMBER)
-        check(described["effective_rate"], dict.fromkeys(conditions, rates), at)
-    columns = {
-        name: {AVERAGE, *(c["name"] for c in described["conditions"])}
-        for name, described in facts["protocols"].items()
-    }
-    tables = {}
-    for name, types in TABLES.items():
-        table = _frame(told[name], types, f"{where}.{name}")
-        for n, line in enumerate(table.to_dict("records")):
-            at = f"{where}.{name}.rows[{n}]"
-            for key, names in known.items():
-                if key in line and line[key] not in names:
-                    raise Wrong(f"{at}, {key}", "one of the leaderboard's own", line[key])
-            if "column" in line and line["column"] not in columns[line["protocol"]]:
-                raise Wrong(f"{at}, column", "a condition of its protocol", line["column"])
-            if "quantity" in line and not known_quantity(line["quantity"]):
-                raise Wrong(f"{at}, quantity", "one that is known", line["quantity"])
-        tables[name] = table
-    return Section(facts, rows, **tables)
+    tables = {name: _frame(told[name], kinds, f"{where}.{name}") for name, kinds in TABLES.items()}
+    check_section(told["facts"], [row.label for row in rows], tables, where)
+    return Section(told["facts"], rows, **tables)
 
 
 def _frame(told: Mapping[str, Any], columns: Columns, where: str) -> pd.DataFrame:

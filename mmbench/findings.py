@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmbench.errors import MmbenchError
+from mmbench.texts import printable
 
 SLACK = 1e-9
 """Of numbers that are equal."""
@@ -34,6 +35,12 @@ class Report:
     boards: int = 0
     """Files of leaderboards that were rendered again."""
     findings: list[Finding] = field(default_factory=list)
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Each in one line, whatever names a stranger has given."""
+        self.findings += (
+            replace(f, where=printable(f.where), text=printable(f.text)) for f in findings
+        )
 
     @property
     def wrong(self) -> list[Finding]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmbench.summary import ALL, AVERAGE, known_quantity
 
 
 class Wrong(Exception):
@@ -84,7 +89,10 @@ FAILED = {
     "config": str,
     "finished": str,
     "reason": str,
-    "job": {"label": str, "method": str, "dataset": str, "seed": int, "quick": bool},
+    "job": {
+        **dict.fromkeys(("label", "method", "dataset", "code_sha256"), str),
+        **{"seed": int, "quick": bool, "schedule": dict},
+    },
 }
 FINISHED = {
     **{name: kind for name, kind in FAILED.items() if name != "reason"},
@@ -95,6 +103,7 @@ FINISHED = {
     "environment": dict,
 }
 OPTIONAL: Mapping[str, Mapping[str, Any]] = {
+    "job": {"hyperparameters": dict, "rules_sha256": str, "sampler": str},
     "method": {
         "summary": str,
         "paper": str,
@@ -143,6 +152,52 @@ def check_row(
                 check(part_of, dict, f"{at}.{name}")
                 here = {key: kind for key, kind in optional.items() if key in part_of}
                 check(part_of, here, f"{at}.{name}")
+
+
+def check_section(
+    facts: Mapping[str, Any], labels: Sequence[str], tables: Mapping[str, pd.DataFrame], where: str
+) -> None:
+    """Wrong unless the parts of a section, each of its form, are of each other: a table names what facts have.
+
+    labels: of the rows; tables: `cells`, `tests` and `summaries`.
+    """
+    for metric in facts["metrics"]:
+        by_label = {metric: dict.fromkeys(facts["labels"], NUMBER)}
+        check(facts["floor"], by_label, f"{where}.facts.floor")
+    if facts["headline"] not in facts["metrics"]:
+        raise Wrong(f"{where}.facts.headline", "one of the metrics", facts["headline"])
+    columns = {}
+    for name, described in facts["protocols"].items():
+        conditions = [c["name"] for c in described["conditions"]]
+        rates = dict.fromkeys(facts["data"]["modalities"], NUMBER)
+        at = f"{where}.facts.protocols.{name}.effective_rate"
+        check(described["effective_rate"], dict.fromkeys(conditions, rates), at)
+        columns[name] = {AVERAGE, *conditions}
+    known = {
+        "protocol": set(facts["protocols"]),
+        "method": set(labels),
+        "other": set(labels),
+        "label": {*facts["labels"], ALL},
+        "metric": set(facts["metrics"]),
+    }
+    own, tested = "one of the leaderboard's own", "a condition of its protocol"
+    for name, table in tables.items():
+        at = f"{where}.{name}"
+        for key, names in known.items():
+            if key in table:
+                _check_column(table[key], table[key].isin(names), own, at)
+        if "column" in table:
+            named = zip(table["protocol"], table["column"], strict=True)
+            right = [column in columns[protocol] for protocol, column in named]
+            _check_column(table["column"], right, tested, at)
+        if "quantity" in table:
+            right = list(map(known_quantity, table["quantity"]))
+            _check_column(table["quantity"], right, "one that is known", at)
+
+
+def _check_column(column: pd.Series[Any], right: Iterable[bool], expected: str, at: str) -> None:
+    for n in np.flatnonzero(~np.fromiter(right, bool)):
+        raise Wrong(f"{at}.rows[{n}], {column.name}", expected, column[n])
 
 
 KINDS = {

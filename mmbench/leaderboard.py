@@ -20,7 +20,7 @@ import pandas as pd
 from mmbench.datafile import replacing
 from mmbench.errors import DataError, MmbenchError, UsageError
 from mmbench.forms import FACTS as FACTS_FORM
-from mmbench.forms import Wrong, check, check_row
+from mmbench.forms import Wrong, check, check_row, check_section
 from mmbench.significance import Tests, no_tests, ranked, starred
 from mmbench.summary import AVERAGE as AVERAGE
 from mmbench.summary import summarise
@@ -124,6 +124,11 @@ class Section:
     """Tidy, of the headline metric: protocol, label (or ALL), method, quantity, value; only values that are
     defined. Quantities, their titles and formulas: `mmbench/summary.py`."""
 
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Its tables by name."""
+        return {"cells": self.cells, "tests": self.tests, "summaries": self.summaries}
+
     def columns(self, protocol: str) -> list[tuple[str, str]]:
         """Names and headings: the incomplete conditions, the summary, the complete ones."""
         described = self.facts["protocols"][protocol]
@@ -167,6 +172,8 @@ class Leaderboard:
                 check(section.facts, FACTS_FORM, "")
                 for row in section.rows:
                     check_row(row.finished, row.failed, row.label)
+                labels = [row.label for row in section.rows]
+                check_section(section.facts, labels, section.tables, "the leaderboard")
             for row in board.unfinished:
                 check_row((), row.failed, row.label)
         except MmbenchError:

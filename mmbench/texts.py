@@ -19,6 +19,11 @@ def harmless(text: str) -> str:
     return CONTROL.sub("\ufffd", text)
 
 
+def printable(text: str) -> str:
+    """In one line, and without what would move the cursor or change a terminal's colours."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 def untagged(text: str) -> str:
     """Without what a browser takes for the beginning of a tag; "p < 0.05" stays."""
     return TAG.sub("&lt;", text)

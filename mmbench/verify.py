@@ -62,12 +62,12 @@ def verify(
     for number, folder in enumerate(folders):
         show(number / len(folders), folder.relative_to(store.root).as_posix())
         result = _Result(store, folder, here)
-        found.findings += guarded(result.where, result.check())
+        found.add(guarded(result.where, result.check()))
         found.results += 1
         found.scores += result.scores
     if leaderboards is not None:
         show(1.0, "leaderboards")
-        found.findings += check_leaderboards(store, leaderboards, registry, found)
+        found.add(check_leaderboards(store, leaderboards, registry, found))
     return found
 
 

@@ -541,6 +541,12 @@ def test_a_result_that_was_removed_shows_in_the_leaderboard(place):
     assert "tiny.csv" in told(check(place, boards=True))
 
 
+def test_a_name_of_several_lines_is_told_in_one(alone):
+    alter(linear(alone), lambda m: m["protocols"].update({"a\nwrong: b\x1b[2J": {}}))
+    wrong = check(alone).wrong
+    assert wrong and all(f"{f.where}{f.text}".isprintable() for f in wrong)
+
+
 def test_a_leaderboard_of_which_only_one_side_is_there_is_told(place):
     for path in (place / "boards").glob("tiny.*"):
         path.unlink()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.texts import harmless
+from mmbench.texts import harmless, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,11 +70,6 @@ def progress() -> Iterator[Callable[[float, str], None]]:
             shown.update(bar, completed=share, description=printable(doing))
 
         yield show
-
-
-def printable(text: str) -> str:
-    """Without what would move the cursor or change a terminal's colours."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def warn_damaged(store: Store) -> None:

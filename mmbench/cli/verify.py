@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import printable, progress
+from mmbench.cli.options import progress
 
 if TYPE_CHECKING:
     from mmbench.findings import Report
@@ -67,15 +67,14 @@ def _text(report: Report, store: Path) -> str:
     from mmbench.verify import TRUSTED
 
     lines = [
-        click.style("wrong: ", fg="red", bold=True) + printable(f"{f.where}: {f.text}")
-        for f in report.wrong
+        click.style("wrong: ", fg="red", bold=True) + f"{f.where}: {f.text}" for f in report.wrong
     ]
     reasons: dict[str, list[str]] = {}
     for finding in report.unchecked:
         reasons.setdefault(finding.text, []).append(finding.where)
     for text, where in reasons.items():
         whose = where[0] if len(where) == 1 else f"{where[0]} and {len(where) - 1} more"
-        lines.append(click.style("not checked: ", fg="yellow") + printable(f"{whose}: {text}"))
+        lines.append(click.style("not checked: ", fg="yellow") + f"{whose}: {text}")
     done = f"{report.results} results, {report.scores} scores worked out again"
     if report.boards:
         done += f", {report.boards} files of leaderboards rendered again"
