@@ -205,8 +205,10 @@ class Store:
     def representations(self, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """As in `Outcome`, empty if the result has none; DataError if the file was altered."""
         sha256 = manifest.get("representations", {}).get("sha256")
+        if sha256 is None:
+            return {}
         path = self._path(manifest, REPRESENTATIONS)
-        return arrays.arrays(_unaltered(path, sha256), path) if sha256 else {}
+        return arrays.arrays(_unaltered(path, sha256), path)
 
     def _path(self, manifest: Mapping[str, Any], name: str) -> Path:
         return self.folder(manifest["job"], manifest["key"]) / name

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from mmbench import figures
 from mmbench.errors import DataError
-from mmbench.figures import Undrawable, draw, encode
+from mmbench.figures import KINDS, Undrawable, draw, encode
 from mmbench.figures.cost import Point, pareto
 from mmbench.figures.curves import is_curve
 from mmbench.figures.differences import bars
@@ -405,6 +406,19 @@ def test_without_a_store_or_representations_the_embedding_says_what_to_do(repres
         figures.embedding_of(board, None)
     with pytest.raises(Undrawable, match="run --embeddings"):
         figures.embedding_of(board, Store(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_is_text_and_no_formula(make_board, kind):
+    board = with_tests(make_board(labels=(r"$\nothing$", "sad")), apart=())
+    (section,) = board.sections
+    for name, table in section.tables.items():
+        object.__setattr__(section, name, table.replace("alpha", r"$\nothing$"))
+    rows = [replace(row, label=row.label.replace("alpha", r"$\nothing$")) for row in section.rows]
+    object.__setattr__(section, "rows", rows)
+    figure = draw(kind, board)
+    assert any(r"$\nothing$" in text.get_text() for text in figure.findobj(Text))
+    encode(figure, "svg")
 
 
 @pytest.mark.parametrize("seed", range(4))

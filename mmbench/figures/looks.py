@@ -27,6 +27,7 @@ SETTINGS = {
     "svg.hashsalt": "mmbench",  # else ids in the file are random
     "svg.fonttype": "path",  # letters as wide for the reader as they were when they were placed
     "savefig.dpi": 150,
+    "text.parse_math": False,  # a name may have a dollar
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
     "font.size": 9,
     "axes.titlesize": 10,
