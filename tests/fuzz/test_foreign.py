@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmbench import arrays, board, sides
+from mmbench import arrays, board, figures, sides
 from mmbench.errors import MmbenchError
 from mmbench.leaderboard import Leaderboard
 from mmbench.manifests import MANIFEST
@@ -100,10 +101,12 @@ def outcome(work: Callable[[], Any]) -> str:
     return "read"
 
 
-def fuzz(name: str, attempt: Callable[[np.random.Generator], Any]) -> Counter[str]:
+def fuzz(
+    name: str, attempt: Callable[[np.random.Generator], Any], count: int = COUNT
+) -> Counter[str]:
     """Attempts in processes of their own, which may neither hang, nor crash, nor take a GiB."""
     ends: Counter[str] = Counter()
-    for number in range(COUNT):
+    for number in range(count):
         rng = np.random.default_rng([zlib.crc32(name.encode()), number])
         ended = in_worker(partial(outcome, partial(attempt, rng)), SECONDS)
         assert ended in ("read", "refused"), f"{name}, number {number}: {ended}"
@@ -186,6 +189,21 @@ def test_a_leaderboards_file_renders_or_is_refused_in_one_line(store, tmp_path):
 
     ends = fuzz("leaderboards", attempt)
     assert ends["read"] and ends["refused"]
+
+
+def test_a_leaderboards_figures_are_drawn_or_refused_in_one_line(store, tmp_path):
+    content = board.write(Leaderboard.from_store(store, "small", REGISTRY)).encode()
+    path = tmp_path / "small.json"
+
+    def attempt(rng):
+        path.write_bytes(changed(content, rng))
+        made = board.read(path)
+        for kind in figures.KINDS:
+            with suppress(figures.Undrawable):
+                figures.encode(figures.draw(kind, made), "svg")
+
+    ends = fuzz("figures", attempt, COUNT // 4)  # each takes a second
+    assert ends["refused"] and (ends["read"] or COUNT < 100)
 
 
 def test_a_leaderboards_csv_is_a_side_or_refused_in_one_line(store, tmp_path):
