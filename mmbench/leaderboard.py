@@ -345,26 +345,27 @@ def _cells(row: Row, metrics: Manifest) -> pd.DataFrame:
 
     Without what another version of a metric says than the section's.
     """
-    every = [
-        (score, m["job"]["seed"]) for m in row.finished for score in (*m["scores"], *m["averages"])
-    ]
-    keys = ["protocol", "column", "metric", "label"]
+    places: dict[tuple[str, ...], int] = {}  # numbered, for pandas takes long over text
     scores = pd.DataFrame(
-        {
-            **{
-                name: [score[name] for score, _ in every]
-                for name in ("protocol", "metric", "label")
-            },
-            "column": [score.get("condition", AVERAGE) for score, _ in every],
-            "value": [score["value"] for score, _ in every],
-            "seed": [seed for _, seed in every],
-        }
+        [
+            (places.setdefault(_place(score), len(places)), m["job"]["seed"], score["value"])
+            for m in row.finished
+            for score in (*m["scores"], *m["averages"])
+        ],
+        columns=["place", "seed", "value"],
     )
-    over_masks = scores.groupby([*keys, "seed"], sort=False)["value"].agg(["mean", "std"])
-    over_seeds = over_masks.groupby(keys, sort=False)
-    cells = over_seeds["mean"].agg(mean="mean", spread="std").reset_index()
-    cells["mask_spread"] = over_seeds["std"].mean().to_numpy()
+    over_masks = scores.groupby(["place", "seed"], sort=False)["value"].agg(["mean", "std"])
+    over_seeds = over_masks.groupby("place")
+    cells = pd.DataFrame(list(places), columns=["protocol", "column", "metric", "label"])
+    cells["mean"], cells["spread"] = over_seeds["mean"].mean(), over_seeds["mean"].std()
+    cells["mask_spread"] = over_seeds["std"].mean()
     own = row.finished[0]["metrics"]
     current = [name for name, about in own.items() if about["id"] == metrics[name]["id"]]
     cells = cells[cells["metric"].isin(current)]
     return cells.assign(method=row.label, seeds=row.seeds, competes=row.competes)
+
+
+def _place(score: Manifest) -> tuple[str, ...]:
+    """Of a score or an average."""
+    column = score.get("condition", AVERAGE)
+    return score["protocol"], column, score["metric"], score["label"]

@@ -75,7 +75,7 @@ def _imported(file: Path) -> Iterator[Path]:
     if top == file.parent and top.name in ("site-packages", "dist-packages"):
         return  # its neighbours are everybody's
     inside = file.parent.relative_to(top).parts
-    for name in _names(_tree(_text(file)), inside):
+    for name in _names(_text(file), inside):
         if name[0] in (inside or name)[:1] and name[0] != "mmbench":
             for length in range(1, len(name) + 1):
                 place = top.joinpath(*name[:length])
@@ -84,16 +84,18 @@ def _imported(file: Path) -> Iterator[Path]:
                         yield path
 
 
-def _names(tree: ast.AST, inside: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+@cache
+def _names(text: str, inside: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Dotted names, in parts, of whatever may be a module."""
-    for node in ast.walk(tree):
+    found: list[tuple[str, ...]] = []
+    for node in ast.walk(_tree(text)):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield tuple(alias.name.split("."))
+            found += (tuple(alias.name.split(".")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             start = inside[: len(inside) - node.level + 1] if node.level else ()
-            for alias in node.names:
-                yield (*start, *(node.module.split(".") if node.module else ()), alias.name)
+            start += tuple(node.module.split(".")) if node.module else ()
+            found += ((*start, alias.name) for alias in node.names)
+    return tuple(found)
 
 
 def _sha256(files: Iterable[Path]) -> str:
