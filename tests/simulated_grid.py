@@ -7,6 +7,7 @@ ones and made up, which is told but not counted. For each stage: seconds, those 
 that use the machine do not lengthen as much, and the most memory that the process has held until then.
 """
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -254,6 +255,21 @@ def made_up(cls: type[mmbench.Dataset], samples: int) -> Data:
     return Data(cls.name, cls.task, splits, True, {}, f"{cls.name:0<64}")
 
 
+def yardstick() -> float:
+    """Seconds of a fixed piece of the same kinds of work: machines differ by three times, and from day to day."""
+    rng = np.random.default_rng(0)
+    told = {str(number): value for number, value in enumerate(rng.normal(size=200_000))}
+    left, right = (rng.random(shape, np.float32) for shape in ((1000, 300), (300, 4000)))
+
+    def once() -> float:
+        start = time.perf_counter()
+        json.loads(json.dumps(told))
+        np.maximum(left @ right, 1.0).astype(np.float64).mean(1)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(5))
+
+
 def counted(found: Mapping[str, Sequence[float]]) -> list[float]:
     """Of all stages that count: seconds, seconds of the processor, MiB."""
     every = [spent for name, spent in found.items() if name != "simulated"]
@@ -267,6 +283,9 @@ def main() -> None:
         sys.stdout.write(
             f"{name:18} {seconds:7.2f} s {own:7.2f} s of the processor {mib:6.0f} MiB\n"
         )
+    sys.stdout.write(
+        f"{'yardstick':18} {yardstick():7.2f} s, which tells how fast this machine is\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """mmbench/predictions.py: what was predicted comes back, of files old and new, and of no others."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as any_array
 
 from mmbench import arrays
+from mmbench import predictions as module
 from mmbench.errors import DataError
 from mmbench.predictions import OUTPUTS, TRIALS, from_bytes, to_bytes
 
@@ -54,6 +56,14 @@ def test_a_file_of_before_is_read():
     before = {**ABOUT, **{key: np.ones((2, 1), "f4") for key in KEYS}}
     found = from_bytes(arrays.to_bytes(before), PATH)
     same({key: found[key] for key in before}, before)
+
+
+def test_a_file_of_more_trials_than_anybody_tests_is_refused(monkeypatch):
+    predictions = {**ABOUT, **{key: np.ones((2, 1), "f4") for key in KEYS}}
+    for most, refused in ((2, False), (1, True)):
+        monkeypatch.setattr(module, "MOST", most)
+        with pytest.raises(DataError, match="more than 1 trials") if refused else nullcontext():
+            from_bytes(to_bytes(predictions), PATH)
 
 
 @pytest.mark.parametrize(
