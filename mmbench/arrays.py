@@ -75,7 +75,8 @@ def to_bytes(contents: Mapping[str, np.ndarray]) -> bytes:
     made.set_obj_track_times(False)
     made.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # all of it is written
     alike: dict[Any, tuple[h5py.h5s.SpaceID, h5py.h5t.TypeID]] = {}
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+    options = {"driver": "core", "backing_store": False, "block_size": 1 << 20}  # what it grows by
+    with h5py.File("in memory", "w", **options) as file:
         for name, array in contents.items():
             if array.dtype.kind in "UO":
                 file.create_dataset(name, data=array.tolist(), dtype=h5py.string_dtype())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mmbench.resampling import Rules, Untestable, find, scored
+from mmbench.resampling import Rules, Untestable, find
 from mmbench.significance import brief
 from mmbench.statistics import LEAST, compare, holm
 from mmbench.tidy import Columns, tidy
@@ -81,12 +81,11 @@ def _row(
     if all(np.array_equal(decided[0][seed], decided[1][seed]) for seed in shared):
         raise Untestable("it says the same of every sample on both sides")
     for metric in metrics:
-        scores = scored(metric, decided, samples.targets, list(facts["labels"]))
-        for protocol in rules.trials:
+        scores = rules.scored(metric, decided, samples.targets, list(facts["labels"]))
+        for protocol, by_label in scores.items():
             described = facts["protocols"][protocol]
             names = [*(c["name"] for c in described["conditions"]), described["average"]]
-            for label, values in scores.items():
-                columns = rules.columns(values, protocol)  # (1 + B, 2, S, C + 1)
+            for label, columns in by_label.items():  # (1 + B, 2, S, C + 1)
                 apart = (columns[:, 0] - columns[:, 1]).swapaxes(1, 2)  # (1 + B, C + 1, S)
                 found = np.stack(compare(apart[0], apart[1:], len(samples.targets)), -1)
                 for name, numbers in zip(names, found, strict=True):

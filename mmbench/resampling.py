@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mmbench.tasks import Task
 
 
+TOGETHER = 1024
+"""Predictions that a metric judges at a time: of a whole grid they would fill the memory."""
+
+
 class Untestable(Exception):
     """Why there are no tests, of one row or of all."""
 
@@ -99,7 +103,44 @@ class Rules:
         decided = decided.reshape(*outputs.shape[:2], -1)
         return np.ascontiguousarray(decided.transpose(2, 1, 0))  # (L, N, K)
 
-    def columns(self, scores: np.ndarray, protocol: str) -> np.ndarray:
+    def scored(
+        self,
+        metric: Metric,
+        decided: Sequence[Mapping[int, np.ndarray]],
+        targets: np.ndarray,
+        labels: Sequence[str],
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """By protocol and label what rows score, of the test split as it is, first, and of its resamples.
+
+        float64 (1 + B, M, S, C + 1), the summary column last. decided: of each row, by seed, (L, N, K);
+        targets (N, L). S: every seed that any row has, ascending, NaN where a row lacks it. ALL, the mean
+        over labels, comes first where there are several.
+        """
+        n = len(targets)
+        drawn = np.concatenate([np.ones((1, n), np.float32), resamples(n)])  # (1 + B, N)
+        seeds = sorted({seed for own in decided for seed in own})
+        shape = len(drawn), len(decided), len(seeds)
+        scores: dict[str, dict[str, np.ndarray]] = {
+            name: {n: np.full((*shape, len(c) + 1), np.nan) for n in labels}
+            for name, c in self.trials.items()
+        }
+        rows = [(m, seeds.index(s), own[s]) for m, own in enumerate(decided) for s in own]
+        at_once = max(TOGETHER // rows[0][2].shape[-1], 1)
+        for number, label in enumerate(labels):
+            for start in range(0, len(rows), at_once):
+                some = rows[start : start + at_once]
+                every = np.concatenate([own[number] for _, _, own in some], -1)
+                found = metric.resampled(targets[:, number], every, drawn)
+                found = found.reshape(len(drawn), len(some), -1)  # (1 + B, rows, K)
+                for protocol, by_label in scores.items():
+                    columns = self._columns(found, protocol)
+                    for at, (m, s, _) in enumerate(some):
+                        by_label[label][:, m, s] = columns[:, at]
+        if overall(labels) == ALL:
+            return {name: {ALL: _mean(list(by.values())), **by} for name, by in scores.items()}
+        return scores
+
+    def _columns(self, scores: np.ndarray, protocol: str) -> np.ndarray:
         """Scores (..., K) of a protocol's conditions and, last, of its summary, (..., C + 1)."""
         start = 0
         for name, conditions in self.trials.items():
@@ -108,9 +149,9 @@ class Rules:
                 break
             start = stop
         masks = (stop - start) // len(conditions)
-        means = mean([scores[..., start + k : stop : masks] for k in range(masks)])
-        # over mask seeds; the summary is linear
-        return np.concatenate([means, (means @ self.weights[protocol])[..., None]], -1)
+        means = _mean([scores[..., start + mask : stop : masks] for mask in range(masks)])
+        summary = means @ self.weights[protocol]  # which is linear
+        return np.concatenate([means, summary[..., None]], -1)
 
 
 def find(registry: Registry, kind: str, name: str) -> Any:
@@ -121,38 +162,7 @@ def find(registry: Registry, kind: str, name: str) -> Any:
         raise Untestable(f"{kind} {name} is not installed here") from error
 
 
-def scored(
-    metric: Metric,
-    decided: Sequence[Mapping[int, np.ndarray]],
-    targets: np.ndarray,
-    labels: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """Scores by label, float64 (1 + B, M, S, K): of the test split as it is, first, and of its resamples.
-
-    decided: of each row, by seed, (L, N, K); targets (N, L). S: every seed that any row has, ascending,
-    NaN where a row lacks it. ALL, the mean over labels, comes first where there are several.
-    """
-    n = len(targets)
-    drawn = np.concatenate([np.ones((1, n), np.float32), resamples(n)])  # (1 + B, N)
-    seeds = sorted({seed for own in decided for seed in own})
-    scores: dict[str, np.ndarray] = {}
-    for number, label in enumerate(labels):
-        every = [own[number] for by_seed in decided for own in by_seed.values()]
-        found = metric.resampled(targets[:, number], np.concatenate(every, -1), drawn)
-        found = found.reshape(len(drawn), len(every), -1)
-        if all(list(own) == seeds for own in decided):
-            scores[label] = found.reshape(len(drawn), len(decided), len(seeds), -1)
-            continue
-        scores[label] = np.full((len(drawn), len(decided), len(seeds), found.shape[-1]), np.nan)
-        have = [(m, seeds.index(s)) for m, own in enumerate(decided) for s in own]
-        for at, (m, s) in enumerate(have):
-            scores[label][:, m, s] = found[:, at]
-    if overall(labels) == ALL:
-        scores = {ALL: mean(list(scores.values())), **scores}
-    return scores
-
-
-def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def _mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Of arrays of one shape, each with all others: `np.mean` would hold them all once more, and be slower."""
     total = arrays[0].copy()
     for array in arrays[1:]:

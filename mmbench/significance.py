@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mmbench.resampling import Rules, Samples, Untestable, find, scored
+from mmbench.resampling import Rules, Samples, Untestable, find
 from mmbench.statistics import ALPHA, LEAST, compare, holm, ranks
 from mmbench.summary import ALL, AVERAGE
 from mmbench.tidy import Columns, tidy
@@ -139,16 +139,16 @@ def _tests(
     targets: np.ndarray,
 ) -> pd.DataFrame:
     """decided: by row and seed (L, N, K); targets (N, L)."""
-    scores = scored(metric, list(decided.values()), targets, list(facts["labels"]))
+    scores = rules.scored(metric, list(decided.values()), targets, list(facts["labels"]))
     sign = 1 if metric.higher_is_better else -1
     lines = [
         (protocol, label, *line)
         for protocol, described in facts["protocols"].items()
-        for label, values in scores.items()
+        for label, values in scores[protocol].items()
         for line in _protocol(
             [*(c["name"] for c in described["conditions"]), AVERAGE],
             list(decided),
-            rules.columns(values, protocol),
+            values,
             len(targets),
             sign,
         )
