@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import pytest
 
+from mmbench import checkpoints
 from mmbench.store import Store
 from tests import fire
 
@@ -12,7 +13,7 @@ from tests import fire
 def place(tmp_path, cache, monkeypatch):
     for module in (fire.work, fire.runner, fire.verify):
         monkeypatch.setattr(module, "code_sha256", fire._code_sha256)
-    monkeypatch.setattr(fire.checkpoints, "EVERY", 0.0)  # as its plugin does, but put back
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)  # as its plugin does, but put back
     (tmp_path / "range").mkdir()
     return tmp_path / "range"
 
