@@ -50,7 +50,7 @@ def write(board: Leaderboard) -> str:
             {
                 "facts": section.facts,
                 "rows": [_row(row) for row in section.rows],
-                **{name: _table(getattr(section, name)) for name in TABLES},
+                **{name: _table(table) for name, table in section.tables.items()},
             }
             for section in board.sections
         ],

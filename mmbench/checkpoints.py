@@ -2,8 +2,9 @@
 
 Checkpoints lie in the cache of the machine that trains, `<cache>/checkpoints/`, and are known by the jobs that
 they belong to. One is written at the end of an epoch if none was in the last `EVERY` seconds, and removed when
-the results are stored. It holds tensors and plain values (mmbench/states.py), read by `torch.load(weights_only=True)`, behind their
-SHA-256. A method that keeps what it learns elsewhere (mmbench/attributes.py) has none, and is trained anew.
+the results are stored. It holds tensors and plain values (mmbench/states.py), read by
+`torch.load(weights_only=True)`, behind their SHA-256. A method that keeps what it learns elsewhere
+(mmbench/attributes.py) has none, and is trained anew.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mmbench.summary import ALL, AVERAGE, known_quantity
@@ -188,16 +187,17 @@ def check_section(
                 _check_column(table[key], table[key].isin(names), own, at)
         if "column" in table:
             named = zip(table["protocol"], table["column"], strict=True)
-            right = [column in columns[protocol] for protocol, column in named]
+            right = (column in columns[protocol] for protocol, column in named)
             _check_column(table["column"], right, tested, at)
         if "quantity" in table:
-            right = list(map(known_quantity, table["quantity"]))
-            _check_column(table["quantity"], right, "one that is known", at)
+            known_here = map(known_quantity, table["quantity"])
+            _check_column(table["quantity"], known_here, "one that is known", at)
 
 
 def _check_column(column: pd.Series[Any], right: Iterable[bool], expected: str, at: str) -> None:
-    for n in np.flatnonzero(~np.fromiter(right, bool)):
-        raise Wrong(f"{at}.rows[{n}], {column.name}", expected, column[n])
+    for n, (value, good) in enumerate(zip(column, right, strict=True)):
+        if not good:
+            raise Wrong(f"{at}.rows[{n}], {column.name}", expected, value)
 
 
 KINDS = {

@@ -41,7 +41,7 @@ def from_bytes(found: bytes, path: Path) -> dict[str, np.ndarray]:
         return read
     none = np.empty(0)
     trials, outputs = read.pop(TRIALS, none), read.pop(OUTPUTS, none)
-    if len(trials.ravel()) > MOST:
+    if trials.size > MOST:
         raise DataError(f"{path}: refused, it has more than {MOST} trials")
     keys = trials.tolist() if trials.ndim == 1 else []
     if not keys or trials.dtype.kind != "O" or outputs.shape[:1] != trials.shape:

@@ -116,13 +116,12 @@ class Rules:
         targets (N, L). S: every seed that any row has, ascending, NaN where a row lacks it. ALL, the mean
         over labels, comes first where there are several.
         """
-        n = len(targets)
-        drawn = np.concatenate([np.ones((1, n), np.float32), resamples(n)])  # (1 + B, N)
+        drawn = np.concatenate([np.ones((1, len(targets)), np.float32), resamples(len(targets))])
         seeds = sorted({seed for own in decided for seed in own})
         shape = len(drawn), len(decided), len(seeds)
         scores: dict[str, dict[str, np.ndarray]] = {
-            name: {n: np.full((*shape, len(c) + 1), np.nan) for n in labels}
-            for name, c in self.trials.items()
+            protocol: {label: np.full((*shape, len(conditions) + 1), np.nan) for label in labels}
+            for protocol, conditions in self.trials.items()
         }
         rows = [(m, seeds.index(s), own[s]) for m, own in enumerate(decided) for s in own]
         at_once = max(TOGETHER // rows[0][2].shape[-1], 1)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-LIMIT = 400
-"""Yardsticks: as many took some 250 when this was written, and 7 to 10 seconds on a machine of its own."""
 CODE = """
 import json, sys
 sys.path.insert(0, {folder!r})
@@ -42,4 +40,4 @@ def test_the_full_grid_takes_less_than_1_gib_and_seconds(benchmark, summary):
         f"{seconds / yardstick:.0f} times the yardstick's {yardstick:.3f} s"
     )
     assert mib < 1024
-    assert seconds / yardstick < LIMIT
+    assert own < 20  # 10 on a machine of its own; others share this one's caches
