@@ -188,10 +188,15 @@ def test_a_row_of_text_that_points_elsewhere_is_refused_or_text(texts, part, val
 def test_a_heap_that_is_none_or_longer_than_the_file_is_refused(texts):
     path, found, _ = texts
     at = found.find(b"GCOL")
-    for place, value in ((at, b"COLG"), (at + 8, b"\xff" * 8), (at + 24, b"\xff" * 8)):
+    none, longer = "no heap where it should be", "longer than its heap"
+    for place, value, why in (
+        (at, b"COLG", none),
+        (at + 8, b"\xff" * 8, none),
+        (at + 24, b"\xff" * 8, longer),
+    ):
         altered = found.copy()
         altered[place : place + len(value)] = value
-        with pytest.raises(DataError, match="its text is damaged"):
+        with pytest.raises(DataError, match=f"its text is damaged: {why}"):
             arrays(bytes(altered), path)
 
 

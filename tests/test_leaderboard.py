@@ -39,6 +39,15 @@ def test_mean_and_spread_are_over_seeds_of_the_mean_over_masks(make_manifest):
     assert found["seeds"] == 3
 
 
+def test_the_spread_over_masks_is_the_mean_of_each_seeds(make_manifest):
+    manifests = [make_manifest(seed=seed, masks=2) for seed in range(2)]
+    for score in manifests[1]["scores"]:
+        score["value"] += 0.3 * score["mask_seed"]
+    found = cell(board(*manifests))
+    spreads = [np.std([0, 0.1], ddof=1), np.std([0, 0.4], ddof=1)]
+    assert found["mask_spread"] == pytest.approx(np.mean(spreads))
+
+
 def test_one_seed_has_no_spread(make_manifest):
     found = cell(board(make_manifest()))
     assert np.isnan(found["spread"]) and np.isnan(found["mask_spread"])

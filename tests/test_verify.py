@@ -542,9 +542,11 @@ def test_a_result_that_was_removed_shows_in_the_leaderboard(place):
 
 
 def test_a_name_of_several_lines_is_told_in_one(alone):
-    alter(linear(alone), lambda m: m["protocols"].update({"a\nwrong: b\x1b[2J": {}}))
-    wrong = check(alone).wrong
-    assert wrong and all(f"{f.where}{f.text}".isprintable() for f in wrong)
+    name, value = "a\nwrong: b\x1b[2J", "\u202eb"
+    alter(linear(alone), lambda m: m["job"]["hyperparameters"].update({name: value}))
+    (found,) = [f for f in check(alone).wrong if "hyperparameters" in f.where]
+    assert found.where.endswith("hyperparameters, a\ufffdwrong: b\ufffd[2J")
+    assert found.text.startswith('says "\ufffdb"')
 
 
 def test_a_leaderboard_of_which_only_one_side_is_there_is_told(place):
